@@ -1,0 +1,1 @@
+"""The loop that makes calls: alone in knowing sockets and sleeping; what it decides, it decides in pure functions."""

@@ -1,0 +1,128 @@
+"""What to do after a call, as a pure function of what came back: settle, try again, wait, or give up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from bulksend.errors import BulksendError, DeniedError, NetworkError
+from bulksend.model import Accepted, Denied, Endpoint, NotSent, Outcome, Rejected, Repeat, State, Throttled, Unknown
+
+__all__ = ["Abort", "Again", "Decision", "Settle", "backoff_s", "decide", "retry_after_s", "throttle_pause_s"]
+
+BASE_S = 0.25
+CAP_S = 10.0
+ATTEMPTS_MOST = 8
+"""Charged attempts of one call in a run; waiting for a 429 is not charged."""
+BUDGET_LEAST = 100
+BUDGET_SHARE = 0.1
+PAUSE_MOST_S = 86_400.0
+
+
+class Settle(msgspec.Struct, frozen=True):
+    """The call has its outcome."""
+
+    state: State
+    ref: str | None = None
+    reason: str | None = None
+    status: int | None = None
+
+
+class Again(msgspec.Struct, frozen=True):
+    """Back to pending, and once more after `after_s`."""
+
+    reason: str
+    after_s: float = 0.0
+    pause_s: float | None = None
+    """Set: nobody calls the endpoint for the account so long, and the retry budget is not charged."""
+    repeats: int = 0
+    """1 where the call may have had its effect, harmlessly."""
+    status: int | None = None
+
+
+class Abort(msgspec.Struct, frozen=True):
+    """Back to pending, and the whole run ends: every further call would fail too."""
+
+    error: BulksendError
+    reason: str
+    status: int | None = None
+
+
+Decision = Settle | Again | Abort
+
+
+def backoff_s(attempt: int, random: Callable[[], float]) -> float:
+    """Return a wait with full jitter: anywhere up to 0.25 s doubled by each attempt, 10 s at most."""
+    return random() * float(min(CAP_S, BASE_S * 2 ** (attempt - 1)))
+
+
+def retry_after_s(text: str | None, now: float) -> float | None:
+    """Read a Retry-After header, seconds or a date; None when there is none or it says nothing.
+
+    `now` is in seconds since the epoch. A date that has passed is 0; more than a day counts as a day.
+    """
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            at = parsedate_to_datetime(text)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now
+    if seconds != seconds:
+        return None
+    return min(max(seconds, 0.0), PAUSE_MOST_S)
+
+
+def throttle_pause_s(episode: int, period_s: float, random: Callable[[], float]) -> float:
+    """Return how long to wait for a 429 that does not say: an eighth of the window, doubled each time, at most all of it.
+
+    `episode` counts 429s in a row on the endpoint, from 1.
+    """
+    wait = min(period_s, max(0.25, period_s / 8) * 2 ** (episode - 1))
+    return wait * (1 + 0.1 * random())
+
+
+def decide(
+    outcome: Outcome,
+    endpoint: Endpoint,
+    *,
+    attempt: int,
+    episode: int,
+    budget_left: int,
+    period_s: float,
+    now: float,
+    random: Callable[[], float],
+) -> Decision:
+    """Decide what follows an outcome.
+
+    `attempt` counts this call's charged tries in the run, from 1; `period_s` is the longest window of the endpoint's
+    limit; `now` is seconds since the epoch, for dates in Retry-After.
+    """
+    out_of_tries = attempt >= ATTEMPTS_MOST or budget_left <= 0
+    match outcome:
+        case Accepted(ref=ref):
+            return Settle(State.ACCEPTED, ref=ref)
+        case Rejected(reason=reason, status=status):
+            return Settle(State.REJECTED, reason=reason, status=status)
+        case Throttled(status=status, retry_after=text, at_least_s=at_least_s):
+            told = retry_after_s(text, now)
+            pause = throttle_pause_s(episode, period_s, random) if told is None else told
+            return Again(f"HTTP {status}: told to wait", pause_s=max(pause, at_least_s), status=status)
+        case Denied(reason=reason, status=status):
+            text = f"HTTP {status} from {endpoint.name}: {reason}; check the token and the account's ids, then run again"
+            return Abort(DeniedError(text), f"HTTP {status}: {reason}", status)
+        case NotSent(reason=reason):
+            if out_of_tries:
+                text = f"cannot reach the vendor for {endpoint.name}: {reason}; nothing is lost, run again to go on"
+                return Abort(NetworkError(text), reason)
+            return Again(reason, after_s=backoff_s(attempt, random))
+        case Unknown(reason=reason, status=status):
+            if endpoint.repeat is Repeat.NEVER or out_of_tries:
+                return Settle(State.UNKNOWN, reason=reason, status=status)
+            return Again(reason, after_s=backoff_s(attempt, random), repeats=1, status=status)

@@ -1,0 +1,251 @@
+"""Declared tables: the fields of a job file's table or a vendor's body, read one by one so that every fault is told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+
+from bulksend.duration import parse_duration
+
+__all__ = ["Fault", "Field", "Fields", "Kind", "did_you_mean", "json_schema", "read_table", "unknown_fields"]
+
+
+class Kind(StrEnum):
+    """What a field holds."""
+
+    TEXT = "text"
+    INTEGER = "a whole number"
+    BOOLEAN = "true or false"
+    DURATION = 'a duration such as "1 day"'
+    DATETIME = 'a date and time such as "2026-04-01T06:00:00Z"'
+    LIST = "a list"
+    TABLE = "a table"
+    ANY = "a value"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: its kind and the rules that hold for it alone. `about` is the line that `schema` and `init` show."""
+
+    kind: Kind
+    about: str = ""
+    required: bool = False
+    most_chars: int | None = None
+    least: int | None = None
+    https: bool = False
+    choices: tuple[str, ...] = ()
+    pattern: str | None = None
+    pattern_text: str = ""
+    """What `pattern` asks for, in words."""
+    check: Callable[[str], object] | None = None
+    """Raises ValueError with a sentence when the text is wrong."""
+    most_s: float | None = None
+    least_s: float | None = None
+    fields: Mapping[str, Field] = field(default_factory=dict)
+
+
+Fields = Mapping[str, Field]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with one field; `path` is dotted, from the table on: `launch.target.values`."""
+
+    path: str
+    text: str
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean "x"?` for the nearest known name, or the names that there are."""
+    import difflib
+
+    names = list(known)
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; known here: {', '.join(names)}" if names else ""
+
+
+def unknown_fields(fields: Fields, body: Mapping[str, object], path: str) -> list[Fault]:
+    """Name every key that the table does not have, in its own tables too."""
+    faults = []
+    for name, value in body.items():
+        known = fields.get(name)
+        if known is None:
+            faults.append(Fault(f"{path}.{name}", f"unknown field{did_you_mean(name, fields)}"))
+        elif known.kind is Kind.TABLE and known.fields and isinstance(value, Mapping):
+            faults += unknown_fields(known.fields, value, f"{path}.{name}")
+    return faults
+
+
+def read_table(
+    fields: Fields, body: Mapping[str, object], path: str, *, loose: Collection[str] = (), only: Collection[str] | None = None
+) -> tuple[dict[str, object], list[Fault]]:
+    """Read a table by its fields: the values in the field's own type, and every fault.
+
+    A field named in `loose` came from a column or a variable, where a number or a boolean may stand as text, and a number where
+    text is asked for. With `only`, just these fields are looked at and the others are passed on as they are.
+    """
+    values: dict[str, object] = dict(body)
+    faults: list[Fault] = []
+    for name in fields if only is None else only:
+        spec = fields.get(name)
+        if spec is None:
+            continue
+        if name not in body:
+            if spec.required:
+                faults.append(Fault(f"{path}.{name}", "is required"))
+            continue
+        value = body[name]
+        if spec.kind is Kind.TABLE and spec.fields and isinstance(value, Mapping):
+            values[name], inner = read_table(spec.fields, value, f"{path}.{name}", loose=spec.fields if name in loose else ())
+            faults += inner
+            continue
+        try:
+            values[name] = _read(spec, value, loose=name in loose)
+        except ValueError as wrong:
+            faults.append(Fault(f"{path}.{name}", str(wrong)))
+    return values, faults
+
+
+def _read(spec: Field, value: object, *, loose: bool) -> object:
+    match spec.kind:
+        case Kind.TEXT:
+            return _read_text(spec, value, loose=loose)
+        case Kind.INTEGER:
+            return _read_integer(spec, value, loose=loose)
+        case Kind.BOOLEAN:
+            return _read_boolean(value, loose=loose)
+        case Kind.DURATION:
+            return _read_duration(spec, value)
+        case Kind.DATETIME:
+            return _read_datetime(value)
+        case Kind.LIST:
+            if not isinstance(value, list):
+                raise ValueError(f"must be a list, not {_called(value)}")
+            if not value:
+                raise ValueError("must not be empty")
+            return value
+        case Kind.TABLE:
+            if not isinstance(value, Mapping):
+                raise ValueError(f"must be a table, not {_called(value)}")
+            return value
+        case Kind.ANY:
+            return value
+
+
+def _read_text(spec: Field, value: object, *, loose: bool) -> str:
+    if loose and isinstance(value, int | Decimal) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"must be text, not {_called(value)}")
+    if not value.strip():
+        raise ValueError("must not be blank")
+    if spec.most_chars is not None and len(value) > spec.most_chars:
+        raise ValueError(f"has {len(value)} characters, at most {spec.most_chars} are allowed")
+    if spec.https and not re.match(r"https://[^\s/]", value):
+        raise ValueError("must be an https:// address")
+    if spec.choices and value not in spec.choices:
+        raise ValueError(f"must be one of {', '.join(spec.choices)}")
+    if spec.pattern is not None and not re.fullmatch(spec.pattern, value):
+        raise ValueError(f"must be {spec.pattern_text}")
+    if spec.check is not None:
+        spec.check(value)
+    return value
+
+
+def _read_integer(spec: Field, value: object, *, loose: bool) -> int:
+    if loose and isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,18}\s*", value):
+        value = int(value)
+    if loose and isinstance(value, float | Decimal) and value == int(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"must be a whole number, not {_called(value)}")
+    if spec.least is not None and value < spec.least:
+        raise ValueError(f"must be at least {spec.least}")
+    return value
+
+
+_TRUTH = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+
+
+def _read_boolean(value: object, *, loose: bool) -> bool:
+    if loose and isinstance(value, str | int):
+        value = _TRUTH.get(str(value).strip().lower(), value)
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, not {_called(value)}")
+    return value
+
+
+def _read_duration(spec: Field, value: object) -> float:
+    if not isinstance(value, str):
+        raise ValueError(f'must be a duration in words such as "1 day", not {_called(value)}')
+    seconds = parse_duration(value)
+    if spec.least_s is not None and seconds < spec.least_s:
+        raise ValueError(f"must be at least {spec.least_s:g} s")
+    if spec.most_s is not None and seconds > spec.most_s:
+        raise ValueError(f"is longer than {spec.most_s / 3600:g} hours")
+    return seconds
+
+
+def _read_datetime(value: object) -> float:
+    """Return seconds since the epoch."""
+    from datetime import datetime
+
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError('is not a date and time such as "2026-04-01T06:00:00Z"') from None
+    if not isinstance(value, datetime):
+        raise ValueError(f'must be a date and time such as "2026-04-01T06:00:00Z", not {_called(value)}')
+    if value.tzinfo is None:
+        raise ValueError("has no time zone; end it with Z for UTC, or with an offset such as +02:00")
+    return value.timestamp()
+
+
+def _called(value: object) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    for kind, name in ((str, "text"), (int, "a number"), (float, "a number"), (Mapping, "a table"), (list, "a list")):
+        if isinstance(value, kind):
+            return name
+    return "nothing" if value is None else type(value).__name__
+
+
+_SCHEMA_TYPE = {
+    Kind.TEXT: {"type": "string", "minLength": 1},
+    Kind.INTEGER: {"type": "integer"},
+    Kind.BOOLEAN: {"type": "boolean"},
+    Kind.DURATION: {"type": "string", "minLength": 1},
+    Kind.DATETIME: {"type": "string", "format": "date-time"},
+    Kind.LIST: {"type": "array", "minItems": 1},
+    Kind.TABLE: {"type": "object"},
+    Kind.ANY: {},
+}
+
+
+def json_schema(fields: Fields) -> dict[str, object]:
+    """Return the JSON Schema of a table; a number or boolean may also be written as a `${…}` text."""
+    properties: dict[str, object] = {}
+    for name, spec in fields.items():
+        one: dict[str, object] = dict(_SCHEMA_TYPE[spec.kind])
+        if spec.about:
+            one["description"] = spec.about
+        if spec.most_chars is not None:
+            one["description"] = f"{spec.about} At most {spec.most_chars} characters once rendered.".strip()
+        if spec.least is not None:
+            one["minimum"] = spec.least
+        if spec.choices:
+            one["enum"] = list(spec.choices)
+        if spec.kind is Kind.TABLE and spec.fields:
+            one |= json_schema(spec.fields)
+        if spec.kind in (Kind.INTEGER, Kind.BOOLEAN, Kind.LIST, Kind.TABLE):
+            template = {"type": "string", "pattern": r"^\$\{[^}]+\}$"}
+            one = {"anyOf": [one, template], **({"description": one.pop("description")} if "description" in one else {})}
+        properties[name] = one
+    required = [name for name, spec in fields.items() if spec.required]
+    return {"type": "object", "properties": properties, "additionalProperties": False, **({"required": required} if required else {})}

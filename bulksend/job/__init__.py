@@ -1,0 +1,1 @@
+"""What the user wrote: the job file and its audience, checked and typed."""

@@ -1,0 +1,161 @@
+"""The accounts of a job: one, several by name, or one template filled from each row."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from bulksend.errors import JobError, Problem
+from bulksend.job.template import Template, is_blank, placeholders, unescape
+from bulksend.model import Account, Secret
+from bulksend.providers import Provider
+
+__all__ = ["AccountSpec", "Accounts", "check_base_url", "check_secret_source", "read_secret"]
+
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+
+
+def check_base_url(url: str) -> None:
+    """Raise ValueError unless the URL is https, or http to a loopback address."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is not an address such as https://api.example.com") from None
+    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
+        raise ValueError("is not an address such as https://api.example.com")
+    if parts.scheme == "http" and not _LOOPBACK.fullmatch(host):
+        raise ValueError(f"plain http is only for loopback addresses, not {host}: use https")
+
+
+def check_secret_source(text: str) -> None:
+    """Raise ValueError for a secret that stands in the job file itself."""
+    if not re.match(r"(env|file):\S", text):
+        raise ValueError("a secret must not stand in the job file: write env:NAME or file:PATH")
+
+
+def read_secret(source: str, base_dir: Path) -> Secret:
+    """Fetch a secret from `env:NAME` or `file:PATH` (relative to the job file); ValueError when it is not there."""
+    scheme, _, name = source.partition(":")
+    if scheme == "env":
+        text = os.environ.get(name, "")
+        if not text.strip():
+            raise ValueError(f"the environment variable {name} is not set")
+    else:
+        try:
+            text = (base_dir / name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as wrong:
+            reason = wrong.strerror if isinstance(wrong, OSError) else "it is not UTF-8 text"
+            raise ValueError(f"cannot read the secret's file {name}: {reason}") from None
+        if not text.strip():
+            raise ValueError(f"the secret's file {name} is empty")
+    secret = text.strip()
+    if not secret.isascii() or not secret.isprintable():
+        raise ValueError(f"the secret of {source} holds characters that a header cannot carry")
+    return Secret(secret)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSpec:
+    """One [account] table as written: ids and secret sources may name columns."""
+
+    name: str
+    base_url: str
+    ids: Mapping[str, str]
+    secrets: Mapping[str, str]
+
+
+class Accounts:
+    """Turns a row into its account; each account is made once, and its secrets are read once.
+
+    `columns` are the audience's columns that decide, in the order that `of` takes their values.
+    """
+
+    def __init__(
+        self, specs: Mapping[str, AccountSpec], *, chooser: str | None, provider: Provider, base_dir: Path
+    ) -> None:
+        self._specs = specs
+        self._provider = provider
+        self._base_dir = base_dir
+        self._made: dict[tuple[str, ...], Account] = {}
+        self._chooser = chooser
+        only = next(iter(specs.values()))
+        texts = {"chooser": chooser} if chooser is not None else {**only.ids, **only.secrets}
+        self._template = Template(texts)
+        self.columns = self._template.columns
+        self._replaced: Sequence[Account] | None = None
+
+    @property
+    def made(self) -> list[Account]:
+        """Return the accounts so far, in order of first use."""
+        return list({account.name: account for account in self._made.values()}.values())
+
+    def fixed_secrets(self) -> list[tuple[str, str, str]]:
+        """Return account, field and source of each secret that no column decides."""
+        return [
+            (spec.name, name, unescape(source))
+            for spec in self._specs.values()
+            for name, source in spec.secrets.items()
+            if not placeholders(source)
+        ]
+
+    def of(self, values: Sequence[object], *, with_secrets: bool = True) -> Account:
+        """Return the account of a row; JobError when it names none, or when a secret is not there."""
+        key = tuple(map(str, values))
+        account = self._made.get(key)
+        if account is None:
+            account = self._make(values, with_secrets=with_secrets)
+            if self._replaced is not None:
+                account = self._replacement(account)
+            self._made[key] = account
+        return account
+
+    def _replacement(self, account: Account) -> Account:
+        assert self._replaced is not None
+        stand_in = self._replaced[len(self.made) % len(self._replaced)]
+        return Account(account.name, stand_in.provider, stand_in.base_url, stand_in.ids, stand_in.secrets)
+
+    def replace(self, accounts: Sequence[Account]) -> None:
+        """Use these accounts' addresses and credentials, in order of first use (an emulator's)."""
+        self._replaced = accounts
+        self._made = {}
+
+    def _make(self, values: Sequence[object], *, with_secrets: bool) -> Account:
+        texts, blanks = self._template.render(values)
+        if blanks:
+            raise JobError(Problem(f"the column {blanks[0]} decides the account and has no value", field="account"))
+        if self._chooser is not None:
+            name = str(texts["chooser"])
+            spec = self._specs.get(name)
+            if spec is None:
+                raise JobError(Problem(f"no table [account.{name}]; there are {', '.join(self._specs)}", field="account"))
+            texts = {**{key: unescape(text) for key, text in spec.ids.items()}}
+            texts |= {key: unescape(text) for key, text in spec.secrets.items()}
+        else:
+            spec = next(iter(self._specs.values()))
+            name = "/".join(map(str, values)) if values else spec.name
+        secrets = {}
+        for field, source in spec.secrets.items():
+            self._check_path(source, values)
+            if not with_secrets or self._replaced is not None:
+                continue
+            try:
+                secrets[field] = read_secret(str(texts[field]), self._base_dir)
+            except ValueError as wrong:
+                raise JobError(Problem(str(wrong), field=f"account.{field}")) from None
+        ids = {field: str(texts[field]) for field in spec.ids}
+        return Account(name, self._provider.name, spec.base_url, ids, secrets)
+
+    def _check_path(self, source: str, values: Sequence[object]) -> None:
+        """A row's value picks a secret's file by name; it never leads to another folder."""
+        if source.startswith("file:") and placeholders(source) and self._chooser is None:
+            for value in values:
+                if re.search(r"[/\\]|^\.", str(value)) or is_blank(value):
+                    text = "a value that picks a secret's file must be a plain name, without / and without a leading dot"
+                    raise JobError(Problem(text, field="account"))
+

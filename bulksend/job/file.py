@@ -1,0 +1,449 @@
+"""The job file: TOML in, a checked `Job` out, or every problem with its line."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from bulksend.errors import JobError, Problem
+from bulksend.fields import Fault, Field, Fields, Kind, did_you_mean, json_schema, read_table, unknown_fields
+from bulksend.job.accounts import AccountSpec, check_base_url, check_secret_source
+from bulksend.job.lines import key_lines
+from bulksend.job.template import placeholders, substitute_vars, unescape
+from bulksend.model import Limit
+from bulksend.providers import PROVIDERS, Provider
+
+__all__ = ["AudienceSpec", "Job", "Policy", "job_schema", "load_job"]
+
+JOB_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+
+
+def _share(text: str) -> float:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
+    if found is None or not 0 <= float(found[1]) <= 100:
+        raise ValueError('is not a share such as "5%"')
+    return float(found[1]) / 100
+
+
+AUDIENCE: Fields = {
+    "from": Field(Kind.TEXT, "A .csv, .jsonl or .parquet file, or a glob, relative to the job file."),
+    "sql": Field(Kind.TEXT, "One DuckDB SELECT in place of `from`; file names in it are relative to the job file."),
+    "key": Field(Kind.TEXT, "The column that names a send; unique.", required=True),
+    "chunk": Field(Kind.INTEGER, "Rows per send; ${column[]} is then the column's list.", least=1),
+    "account": Field(Kind.TEXT, 'Which [account.NAME] a row belongs to: "${brand}".'),
+}
+POLICY: Fields = {
+    "canary": Field(Kind.INTEGER, "The first N must all be accepted before the rest goes.", least=1),
+    "max_sends": Field(Kind.INTEGER, "More sends than this: refused before the first call.", least=1),
+    "stop_after": Field(Kind.TEXT, 'Share of rejects over the last 200 sends that stops the job: "5%".', check=_share),
+    "deadline": Field(Kind.DURATION, "How long a run may take.", least_s=1),
+    "due": Field(Kind.DATETIME, "When the run should start; refused when it is later than max_lateness after it."),
+    "max_lateness": Field(Kind.DURATION, "How much later than `due` a run may start; 0 s when absent."),
+    "on_unknown": Field(
+        Kind.TEXT, "hold: an unknown waits for a person; resend: sent once more at the end.", choices=("hold", "resend")
+    ),
+}
+_OWN_TABLES = ("account", "audience", "limits", "policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """[policy]: the guards; None is no limit."""
+
+    canary: int | None = None
+    max_sends: int | None = None
+    stop_after: float | None = None
+    """Share of rejects, 0 to 1."""
+    deadline_s: float | None = None
+    due: float | None = None
+    """Seconds since the epoch."""
+    max_lateness_s: float = 0.0
+    resend_unknown: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceSpec:
+    """[audience] as written; exactly one of `source` and `sql` is set, unless rows come from code."""
+
+    key: str
+    source: str | None = None
+    sql: str | None = None
+    chunk: int | None = None
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked job file: variables filled in, `${column}` still standing in the provider's tables."""
+
+    name: str
+    path: Path
+    """The job file; for a job made in code, a name in the current directory that need not exist."""
+    provider: Provider
+    accounts: Mapping[str, AccountSpec]
+    audience: AudienceSpec | None
+    tables: Mapping[str, Mapping[str, object]]
+    limits: Mapping[str, Limit]
+    policy: Policy
+    lines: Mapping[str, int]
+    loose: frozenset[str] = frozenset()
+    """Dotted paths whose value came from a variable, so that a number may stand as text."""
+
+    @property
+    def base_dir(self) -> Path:
+        """What relative paths in the job file start from."""
+        return self.path.parent
+
+    def problem(self, fault: Fault) -> Problem:
+        """Say where in the job file a fault stands."""
+        path = fault.path
+        while path and path not in self.lines:
+            path = path.rpartition(".")[0]
+        return Problem(fault.text, file=self.path.name, line=self.lines.get(path), field=fault.path)
+
+    def limit(self, endpoint: str) -> Limit:
+        """Return the limit in force: the contract's from [limits], else the documented one."""
+        return self.limits.get(endpoint) or self.provider.endpoints[endpoint].limit
+
+
+def load_job(
+    source: str | os.PathLike[str] | Mapping[str, object],
+    *,
+    variables: Mapping[str, str] | None = None,
+    base_url: str | None = None,
+    rows_from_code: bool = False,
+) -> Job:
+    """Read a job file, or the same tables as a mapping, and check all that needs no audience and no secret.
+
+    Raises JobError with every problem found, each with its line.
+    """
+    if isinstance(source, Mapping):
+        path, tree, lines = Path.cwd() / "job", dict(source), dict[str, int]()
+    else:
+        path = Path(os.path.abspath(source))
+        tree, lines = _parse(path)
+    return _Reader(path, tree, lines, base_url, rows_from_code=rows_from_code).read(variables or {})
+
+
+def _parse(path: Path) -> tuple[dict[str, object], dict[str, int]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise JobError(Problem("there is no such job file", file=str(path))) from None
+    except IsADirectoryError:
+        raise JobError(Problem("is a directory, not a job file", file=str(path))) from None
+    except OSError as wrong:
+        raise JobError(Problem(f"cannot be read: {wrong.strerror}", file=str(path))) from None
+    except UnicodeDecodeError:
+        raise JobError(Problem("is not UTF-8 text", file=path.name)) from None
+    try:
+        tree = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as wrong:
+        said = str(wrong) if isinstance(wrong, tomllib.TOMLDecodeError) else "nested too deeply"
+        at = re.search(r"\(at line (\d+), column (\d+)\)", said)
+        line = int(at[1]) if at else (len(text.splitlines()) or 1)
+        what = re.sub(r"\s*\(at .*\)$", "", said)
+        raise JobError(Problem(f"not valid TOML: {what[:1].lower() + what[1:]}", file=path.name, line=line)) from None
+    return tree, key_lines(text)
+
+
+class _Reader:
+    """Reads one job file; collects faults and raises them together."""
+
+    def __init__(
+        self, path: Path, tree: dict[str, object], lines: dict[str, int], base_url: str | None, *, rows_from_code: bool
+    ) -> None:
+        self.path, self.tree, self.lines = path, tree, lines
+        self.base_url = base_url
+        self.rows_from_code = rows_from_code
+        self.faults: list[Fault] = []
+        self.loose: set[str] = set()
+
+    def read(self, variables: Mapping[str, str]) -> Job:
+        self.tree = cast(dict[str, object], self._fill(self.tree, "", variables))
+        name = self._name()
+        provider = self._provider()
+        if provider is None:
+            self._raise()
+            raise AssertionError("unreachable")
+        self._check_tables(provider)
+        accounts = self._accounts(provider)
+        audience = self._audience()
+        policy = self._policy()
+        limits = self._limits(provider)
+        tables = self._provider_tables(provider, has_audience=audience is not None)
+        self._raise()
+        return Job(
+            name, self.path, provider, accounts, audience, tables, limits, policy, self.lines, frozenset(self.loose)
+        )
+
+    def _raise(self) -> None:
+        if self.faults:
+            job = Job("", self.path, PROVIDERS["insider"], {}, None, {}, {}, Policy(), self.lines)
+            problems = [job.problem(fault) for fault in dict.fromkeys(self.faults)]
+            raise JobError(sorted(problems, key=lambda problem: problem.line or 0))
+
+    def _fault(self, path: str, text: str) -> None:
+        self.faults.append(Fault(path, text))
+
+    def _fill(self, value: object, path: str, variables: Mapping[str, str]) -> object:
+        """Fill in `${var.X}` everywhere."""
+        if isinstance(value, str):
+            try:
+                filled = substitute_vars(value, variables)
+            except ValueError as wrong:
+                self._fault(path, str(wrong))
+                return value
+            if filled != value:
+                self.loose.add(path)
+            return filled
+        if isinstance(value, Mapping):
+            return {name: self._fill(item, f"{path}.{name}" if path else name, variables) for name, item in value.items()}
+        if isinstance(value, list):
+            return [self._fill(item, path, variables) for item in value]
+        return value
+
+    def _plain(self, value: object, path: str) -> object:
+        """Return a value in which no column may stand, with `$${` turned into `${`."""
+        if isinstance(value, str):
+            try:
+                names = placeholders(value)
+            except ValueError:
+                return value  # told by _fill
+            if names and not any(name.startswith("var.") for name in names):
+                self._fault(path, f"${{{names[0]}}} cannot stand here: only ${{var.NAME}} can")
+            return unescape(value)
+        if isinstance(value, Mapping):
+            return {name: self._plain(item, f"{path}.{name}") for name, item in value.items()}
+        return value
+
+    def _table(self, name: str) -> dict[str, object] | None:
+        value = self.tree.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            self._fault(name, f"must be a table: write [{name}]")
+            return None
+        return dict(value)
+
+    def _name(self) -> str:
+        name = self._plain(self.tree.get("job"), "job")
+        if name is None:
+            self._fault("job", 'is required: the name of the job, such as job = "spring-sale"')
+        elif not isinstance(name, str) or not name.strip() or not JOB_NAME.fullmatch(name):
+            self._fault("job", "must be a text of 1 to 200 characters on one line")
+        return str(name)
+
+    def _provider(self) -> Provider | None:
+        table = self._table("account")
+        if table is None:
+            if "account" not in self.tree:
+                self._fault("account", "is missing: a job has an [account] table")
+            return None
+        named = [(name, item) for name, item in table.items() if isinstance(item, Mapping)]
+        found = [("account", table.get("provider"))] if "provider" in table else []
+        found += [(f"account.{name}", item["provider"]) for name, item in named if "provider" in item]
+        if not found:
+            self._fault("account.provider", f"is required: one of {', '.join(PROVIDERS)}")
+            return None
+        for path, value in found:
+            if value not in PROVIDERS:
+                text = f"there is no provider {value!r}{did_you_mean(str(value), PROVIDERS)}"
+                self._fault(f"{path}.provider", text)
+                return None
+            if value != found[0][1]:
+                self._fault(f"{path}.provider", "all accounts of a job have the same provider")
+        return PROVIDERS[str(found[0][1])]
+
+    def _check_tables(self, provider: Provider) -> None:
+        known = ("job", *_OWN_TABLES, *provider.tables)
+        for name in self.tree:
+            if name not in known:
+                what = "table" if isinstance(self.tree[name], Mapping) else "key"
+                self._fault(name, f"unknown {what}{did_you_mean(name, known)}")
+
+    def _accounts(self, provider: Provider) -> dict[str, AccountSpec]:
+        table = self._table("account") or {}
+        named = {name: item for name, item in table.items() if isinstance(item, Mapping)}
+        shared = {name: item for name, item in table.items() if not isinstance(item, Mapping)}
+        if not named:
+            return {"default": self._account(provider, "default", shared, "account")}
+        return {
+            name: self._account(provider, name, {**shared, **item}, f"account.{name}") for name, item in named.items()
+        }
+
+    def _account(self, provider: Provider, name: str, table: Mapping[str, object], path: str) -> AccountSpec:
+        fields: Fields = {
+            "provider": Field(Kind.TEXT),
+            "base_url": Field(Kind.TEXT, required=provider.base_url is None, check=check_base_url),
+            **provider.account_ids,
+            **{
+                key: Field(Kind.TEXT, required=spec.required, check=check_secret_source)
+                for key, spec in provider.account_secrets.items()
+            },
+        }
+        self.faults += unknown_fields(fields, table, path)
+        columns = {key for key, value in table.items() if isinstance(value, str) and _has_columns(value)}
+        checked = [key for key in fields if key not in columns or key in provider.account_secrets]
+        values, faults = read_table(fields, table, path, only=checked)
+        self.faults += faults
+        for key in columns & {"provider", "base_url"}:
+            self._fault(f"{path}.{key}", "cannot differ from row to row: use [account.NAME] tables")
+        base_url = self.base_url or str(values.get("base_url", provider.base_url))
+        return AccountSpec(
+            name,
+            base_url.rstrip("/"),
+            {key: str(values.get(key, "")) for key in provider.account_ids},
+            {key: str(values.get(key, "")) for key in provider.account_secrets},
+        )
+
+    def _audience(self) -> AudienceSpec | None:
+        table = self._table("audience")
+        if table is None:
+            return None
+        fields = {name: spec for name, spec in AUDIENCE.items() if not (self.rows_from_code and name in ("from", "sql"))}
+        self.faults += unknown_fields(AUDIENCE, table, "audience")
+        chooser = table.pop("account", None)
+        plain = self._plain(table, "audience")
+        assert isinstance(plain, dict)
+        values, faults = read_table(fields, plain, "audience", loose=self._loose_in("audience"))
+        self.faults += faults
+        source, sql = (None, None) if self.rows_from_code else (values.get("from"), values.get("sql"))
+        if not self.rows_from_code and not faults:
+            if source is None and sql is None:
+                self._fault("audience.from", "is required: a file, or `sql` in its place")
+            elif source is not None and sql is not None:
+                self._fault("audience.sql", "stands beside `from`: keep one of the two")
+        accounts = self._table("account") or {}
+        has_names = any(isinstance(item, Mapping) for item in accounts.values())
+        if chooser is None and sum(isinstance(item, Mapping) for item in accounts.values()) > 1:
+            self._fault("audience.account", 'is required with several accounts: which one a row belongs to, "${brand}"')
+        if chooser is not None and (not isinstance(chooser, str) or not chooser.strip()):
+            self._fault("audience.account", 'must be text such as "${brand}"')
+        elif chooser is not None and not has_names:
+            self._fault("audience.account", "chooses among [account.NAME] tables, and there are none")
+        return AudienceSpec(
+            key=str(values.get("key", "")),
+            source=None if source is None else str(source),
+            sql=None if sql is None else str(sql),
+            chunk=cast("int | None", values.get("chunk")),
+            account=None if chooser is None else str(chooser),
+        )
+
+    def _loose_in(self, table: str) -> set[str]:
+        prefix = f"{table}."
+        return {path.removeprefix(prefix).partition(".")[0] for path in self.loose if path.startswith(prefix)}
+
+    def _policy(self) -> Policy:
+        table = self._plain(self._table("policy") or {}, "policy")
+        assert isinstance(table, dict)
+        self.faults += unknown_fields(POLICY, table, "policy")
+        values, faults = read_table(POLICY, table, "policy", loose=self._loose_in("policy"))
+        self.faults += faults
+        if faults:
+            return Policy()
+        if "max_lateness" in values and "due" not in values:
+            self._fault("policy.max_lateness", "needs `due`: when the run should start")
+        stop_after = values.get("stop_after")
+        return Policy(
+            canary=cast("int | None", values.get("canary")),
+            max_sends=cast("int | None", values.get("max_sends")),
+            stop_after=None if stop_after is None else _share(str(stop_after)),
+            deadline_s=cast("float | None", values.get("deadline")),
+            due=cast("float | None", values.get("due")),
+            max_lateness_s=cast(float, values.get("max_lateness", 0.0)),
+            resend_unknown=values.get("on_unknown") == "resend",
+        )
+
+    def _limits(self, provider: Provider) -> dict[str, Limit]:
+        limits = {}
+        for name, text in _flat(self._table("limits") or {}):
+            path = f"limits.{name}"
+            if name not in provider.endpoints:
+                self._fault(path, f"there is no endpoint {name}{did_you_mean(name, provider.endpoints)}")
+                continue
+            try:
+                limits[name] = Limit.parse(str(self._plain(text, path)))
+            except ValueError as wrong:
+                self._fault(path, str(wrong))
+        return limits
+
+    def _provider_tables(self, provider: Provider, *, has_audience: bool) -> dict[str, dict[str, object]]:
+        tables = {name: table for name in provider.tables if (table := self._table(name)) is not None}
+        for name, table in tables.items():
+            fields = provider.tables[name]
+            self.faults += unknown_fields(fields, table, name)
+            static = [key for key in fields if key not in table or not _has_columns(table[key])]
+            plain = {key: self._plain(value, f"{name}.{key}") if key in static else value for key, value in table.items()}
+            _, faults = read_table(fields, plain, name, loose=self._loose_in(name), only=static)
+            self.faults += faults
+        told = len(self.faults)
+        reviewed = provider.review(tables, has_audience=has_audience)
+        self.faults += reviewed if told == 0 else [fault for fault in reviewed if "required" not in fault.text]
+        return provider.complete(tables)
+
+
+def _has_columns(value: object) -> bool:
+    if isinstance(value, str):
+        try:
+            return any(not name.startswith("var.") for name in placeholders(value))
+        except ValueError:
+            return False
+    if isinstance(value, Mapping):
+        return any(_has_columns(item) for item in value.values())
+    return isinstance(value, list) and any(_has_columns(item) for item in value)
+
+
+def _flat(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """`"insider.launch" = …` and `insider.launch = …` are the same key."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def job_schema() -> dict[str, object]:
+    """Return the JSON Schema of the job file, one branch per provider."""
+    branches = []
+    for provider in PROVIDERS.values():
+        account: Fields = {
+            "provider": Field(Kind.TEXT, provider.title, required=True, choices=(provider.name,)),
+            "base_url": Field(Kind.TEXT, f"Default: {provider.base_url}.", required=provider.base_url is None),
+            **provider.account_ids,
+            **provider.account_secrets,
+        }
+        one = json_schema(account)
+        one["additionalProperties"] = {"type": "object", "description": "[account.NAME]: one of several accounts."}
+        one["required"] = []
+        limit = {"type": "string", "description": 'Text form: "6000/min", "600/6s", "300/min, 10/s".'}
+        branches.append(
+            {
+                "type": "object",
+                "title": provider.title,
+                "properties": {
+                    "job": {"type": "string", "description": "Identity: the same name goes on, never repeats."},
+                    "account": one,
+                    "audience": json_schema(AUDIENCE),
+                    "policy": json_schema(POLICY),
+                    "limits": {
+                        "type": "object",
+                        "properties": {name: limit for name in provider.endpoints},
+                        "additionalProperties": False,
+                    },
+                    **{name: json_schema(fields) for name, fields in provider.tables.items()},
+                },
+                "required": ["job", "account"],
+                "additionalProperties": False,
+            }
+        )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "bulksend job file",
+        "anyOf": branches,
+    }

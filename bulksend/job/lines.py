@@ -1,0 +1,68 @@
+"""Where a key stands in a TOML file: the parser of the standard library does not say."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["key_lines"]
+
+_HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[\w-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[\w-]+))*)\s*=""")
+_PART = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([\w-]+))\s*\.?""")
+_INNER_KEY = re.compile(r"""[{,]\s*((?:"[^"]*"|'[^']*'|[\w-]+))\s*=""")
+
+
+def _dotted(text: str) -> str:
+    return ".".join(part[1] or part[2] or part[3] or "" for part in _PART.finditer(text))
+
+
+def key_lines(text: str) -> dict[str, int]:
+    """Return the line, from 1, of each table and key by dotted path; `text` must be valid TOML.
+
+    Texts over several lines and arrays over several lines are stepped over; a key of an inline table has its own line.
+    """
+    lines: dict[str, int] = {}
+    table, current = "", ""
+    depth, quote = 0, None
+    for number, line in enumerate(text.splitlines(), 1):
+        if depth == 0 and quote is None:
+            if header := _HEADER.match(line):
+                table = _dotted(header[1])
+                lines.setdefault(table, number)
+                continue
+            if key := _KEY.match(line):
+                current = ".".join(filter(None, (table, _dotted(key[1]))))
+                lines.setdefault(current, number)
+        if quote is None:
+            for inner in _INNER_KEY.finditer(line):
+                lines.setdefault(f"{current}.{_dotted(inner[1])}", number)
+        depth, quote = _after(line, depth, quote)
+    return lines
+
+
+def _after(line: str, depth: int, quote: str | None) -> tuple[int, str | None]:
+    """Follow brackets and quotes through one line; return the depth and the open long quote at its end."""
+    at = 0
+    while at < len(line):
+        if quote is not None:
+            end = line.find(quote, at)
+            if end < 0:
+                return depth, quote
+            at, quote = end + 3, None
+            continue
+        char = line[at]
+        if line.startswith(('"""', "'''"), at):
+            quote, at = line[at : at + 3], at + 3
+            continue
+        if char in "\"'":
+            at += 1
+            while at < len(line) and line[at] != char:
+                at += 2 if char == '"' and line[at] == "\\" else 1
+        elif char == "#":
+            break
+        elif char in "[{":
+            depth += 1
+        elif char in "]}":
+            depth -= 1
+        at += 1
+    return max(depth, 0), quote

@@ -1,0 +1,263 @@
+"""What every ledger promises, and the values that go in and out of it.
+
+    (new) ──► pending ──► sending ──► accepted │ rejected │ unknown
+                 ▲            │                               │
+                 └────────────┴───────────────────────────────┘
+
+A send stands in the ledger from its first intent on; one that does not is pending. A transition names the state that
+it comes from, and the ledger raises when that is not so: a result that cannot be recorded is never dropped in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from bulksend.model import JobState, State
+
+__all__ = [
+    "Change",
+    "Counts",
+    "GroupCommit",
+    "Intent",
+    "Invalid",
+    "JobRecord",
+    "Lease",
+    "Ledger",
+    "Member",
+    "Scope",
+    "SendRecord",
+    "Transition",
+]
+
+
+class Scope(StrEnum):
+    """Whom a recorded call serves: one send, or all sends of an account (a campaign create)."""
+
+    SEND = "send"
+    ACCOUNT = "account"
+
+
+class Intent(msgspec.Struct, frozen=True):
+    """new or pending → sending: durable before the first byte leaves."""
+
+    scope: Scope
+    key: str
+    account: str
+    row: int
+    step: int
+    fingerprint: int
+
+
+class Change(msgspec.Struct, frozen=True):
+    """`frm` → `to`: the result of a call, or a person's word on an unknown."""
+
+    scope: Scope
+    key: str
+    frm: State
+    to: State
+    step: int
+    ref: str | None = None
+    """Added to the record's refs when it is set."""
+    reason: str | None = None
+    status: int | None = None
+    repeats: int = 0
+    """Added to the record's count of calls whose effect is not known."""
+
+
+class Invalid(msgspec.Struct, frozen=True):
+    """new → rejected, without a call: a row that is not fit to be sent."""
+
+    key: str
+    account: str
+    row: int
+    fingerprint: int
+    reason: str
+
+
+Transition = Intent | Change | Invalid
+
+
+class SendRecord(msgspec.Struct, frozen=True):
+    """What the ledger knows of one send."""
+
+    key: str
+    account: str
+    row: int
+    step: int
+    state: State
+    attempts: int
+    repeats: int
+    fingerprint: int
+    refs: tuple[str, ...]
+    reason: str | None
+    status: int | None
+    at: float
+    """When it last changed, in seconds since the epoch."""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One row's place in a chunk; it never changes."""
+
+    key: str
+    chunk: str
+    number: int
+    """The chunk's number in the job, from 1, in the order of making."""
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Sends by state; `pending` is what is neither recorded as settled nor in flight."""
+
+    accepted: int = 0
+    rejected: int = 0
+    unknown: int = 0
+    sending: int = 0
+
+    @property
+    def settled(self) -> int:
+        """Return how many sends have an outcome."""
+        return self.accepted + self.rejected + self.unknown
+
+
+class JobRecord(msgspec.Struct, frozen=True):
+    """What the ledger knows of one job."""
+
+    id: int
+    name: str
+    state: JobState
+    started_at: float | None
+    finished_at: float | None
+    holder: str | None
+    rows: int
+    sends: int
+    counts: Counts
+    summary: Mapping[str, object]
+    """The last run's summary, as `--json` prints it; empty before the first run has ended."""
+    stop_requested: bool
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The sole right to `tokens` calls of a bucket, from `start` on, one every 1/rate seconds.
+
+    Times are the ledger's clock, in seconds since the epoch.
+    """
+
+    start: float
+    end: float
+    tokens: int
+
+
+class Ledger(Protocol):
+    """A durable ledger; one object serves one process. Every method may raise LedgerError."""
+
+    async def open(self, *, create: bool) -> bool:
+        """Open the ledger, migrating an older one; False when it does not exist and `create` is not set."""
+
+    async def close(self) -> None:
+        """Finish what is being committed, give locks back."""
+
+    async def start_job(self, name: str, holder: str) -> tuple[JobRecord, int]:
+        """Take the job's lock, turn what a dead process left as sending into unknown, and mark the job as running.
+
+        Returns the job as it was before, and how many sends were turned. Raises JobLockedError, which names the holder.
+        """
+
+    async def end_job(self, job_id: int, state: JobState, summary: Mapping[str, object], *, counts_as_finish: bool) -> None:
+        """Record how the run ended and give the lock back."""
+
+    async def set_size(self, job_id: int, *, rows: int, sends: int) -> None:
+        """Record how large the audience is."""
+
+    async def find_job(self, name: str) -> JobRecord | None:
+        """Return a job without taking its lock. A job that died is `incomplete`, not `running`."""
+
+    async def look_up(self, job_id: int, scope: Scope, keys: Sequence[str]) -> dict[str, SendRecord]:
+        """Return the records of those keys that have one."""
+
+    async def record(self, job_id: int, transition: Transition) -> None:
+        """Make a transition; it is durable when this returns. Many at a time share one commit."""
+
+    def by_state(self, job_id: int, state: State) -> AsyncIterator[list[SendRecord]]:
+        """Yield the job's sends in a state, in order of key, page by page."""
+
+    async def request_stop(self, name: str) -> bool:
+        """Ask the process that runs the job to stop; False when there is no such job."""
+
+    async def stop_requested(self, job_id: int) -> bool:
+        """Say whether somebody asked this run to stop."""
+
+    async def members_of(self, job_id: int, keys: Sequence[str]) -> dict[str, Member]:
+        """Return the chunk membership of those keys that have one."""
+
+    async def add_members(self, job_id: int, members: Iterable[Member]) -> None:
+        """Record chunk memberships, durably and for good."""
+
+    async def last_chunk(self, job_id: int) -> int:
+        """Return the highest chunk number of the job, 0 when it has none."""
+
+    def open_members(self, job_id: int) -> AsyncIterator[list[Member]]:
+        """Yield the members of every chunk that is not settled, in order of chunk number, page by page."""
+
+    async def lease(self, identity: str, endpoint: str, *, tokens: int, rate_per_s: float) -> Lease:
+        """Take the next `tokens` of a bucket that every process on this ledger shares."""
+
+    async def give_back(self, identity: str, endpoint: str, *, lease: Lease, unused: int) -> None:
+        """Return a lease's last tokens, where nobody has taken later ones."""
+
+    async def pause(self, identity: str, endpoint: str, seconds: float) -> None:
+        """Let no process of this ledger call the endpoint for so long."""
+
+
+class GroupCommit:
+    """Gathers transitions while a commit is under way, and commits them together.
+
+    `apply` is awaited with one batch at a time, in order; what it raises reaches every caller of that batch and all
+    later ones, since a ledger that failed once is not trusted again in this run.
+    """
+
+    def __init__(self, apply: Callable[[list[tuple[int, Transition]]], Awaitable[None]]) -> None:
+        self._apply = apply
+        self._waiting: list[tuple[tuple[int, Transition], asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._broken: BaseException | None = None
+
+    async def add(self, job_id: int, transition: Transition) -> None:
+        """Return once the transition is durable."""
+        if self._broken is not None:
+            raise self._broken
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self._waiting.append(((job_id, transition), done))
+        if self._task is None:
+            self._task = loop.create_task(self._drain())
+        await done
+
+    async def idle(self) -> None:
+        """Return once nothing is waiting."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _drain(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                try:
+                    await self._apply([item for item, _ in batch])
+                except BaseException as wrong:
+                    self._broken = wrong
+                    for _, done in batch + self._waiting:
+                        if not done.done():
+                            done.set_exception(wrong)
+                    self._waiting = []
+                    if not isinstance(wrong, Exception):
+                        raise
+                    return
+                for _, done in batch:
+                    if not done.done():
+                        done.set_result(None)
+        finally:
+            self._task = None

@@ -1,0 +1,97 @@
+-- Named statements of the SQLite ledger: a line `-- name --`, what it is for, the statement.
+
+-- add_job --
+INSERT INTO job (name, state) VALUES (:name, 'incomplete') ON CONFLICT (name) DO NOTHING;
+
+-- find_job --
+SELECT id, name, state, started_at, finished_at, holder, rows, sends, accepted, rejected, unknown, sending, summary,
+       stop_requested
+FROM job WHERE name = :name;
+
+-- start_job --
+UPDATE job SET state = 'running', holder = :holder, started_at = :now, stop_requested = 0 WHERE id = :job_id;
+
+-- end_job --
+UPDATE job SET state = :state, holder = NULL, stop_requested = 0, summary = :summary,
+               finished_at = CASE WHEN :finished THEN :now ELSE finished_at END
+WHERE id = :job_id AND state = 'running';
+
+-- set_size --
+UPDATE job SET rows = :rows, sends = :sends WHERE id = :job_id;
+
+-- recover --
+-- What a dead process left in flight: nobody knows whether it arrived.
+UPDATE send SET state = 'unknown', reason = 'the process ended while the call was under way', status = NULL, at = :now,
+                repeats = repeats + 1
+WHERE job_id = :job_id AND state = 'sending' AND scope = :scope;
+
+-- recovered --
+UPDATE job SET sending = 0, unknown = unknown + :turned WHERE id = :job_id;
+
+-- intend --
+-- new or pending → sending; anything else changes no row, and the caller raises.
+INSERT INTO send (job_id, scope, key, account, row, step, state, attempts, fingerprint, at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'sending', 1, ?7, ?8)
+ON CONFLICT (job_id, scope, key) DO UPDATE
+SET state = 'sending', attempts = attempts + 1, account = ?4, row = ?5, fingerprint = ?7, at = ?8
+WHERE state = 'pending' AND step = ?6;
+
+-- invalid --
+-- new → rejected without a call.
+INSERT INTO send (job_id, scope, key, account, row, step, state, attempts, fingerprint, reason, at)
+VALUES (?1, 'send', ?2, ?3, ?4, 0, 'rejected', 0, ?5, ?6, ?7)
+ON CONFLICT (job_id, scope, key) DO UPDATE
+SET state = 'rejected', reason = ?6, at = ?7
+WHERE state = 'pending';
+
+-- change --
+UPDATE send
+SET state = ?5, step = ?6, refs = CASE WHEN ?7 IS NULL THEN refs ELSE json_insert(refs, '$[#]', ?7) END,
+    reason = ?8, status = ?9, repeats = repeats + ?10, at = ?11
+WHERE job_id = ?1 AND scope = ?2 AND key = ?3 AND state = ?4;
+
+-- count --
+UPDATE job SET accepted = accepted + ?2, rejected = rejected + ?3, unknown = unknown + ?4, sending = sending + ?5
+WHERE id = ?1;
+
+-- look_up --
+SELECT key, account, row, step, state, attempts, repeats, fingerprint, refs, reason, status, at
+FROM send WHERE job_id = :job_id AND scope = :scope AND key IN (SELECT value FROM json_each(:keys));
+
+-- by_state --
+SELECT key, account, row, step, state, attempts, repeats, fingerprint, refs, reason, status, at
+FROM send WHERE job_id = :job_id AND state = :state AND scope = 'send' AND key > :after ORDER BY key LIMIT :most;
+
+-- request_stop --
+UPDATE job SET stop_requested = 1 WHERE name = :name AND state = 'running';
+
+-- stop_requested --
+SELECT stop_requested FROM job WHERE id = :job_id;
+
+-- members_of --
+SELECT key, chunk, number FROM member WHERE job_id = :job_id AND key IN (SELECT value FROM json_each(:keys));
+
+-- add_member --
+INSERT INTO member (job_id, key, chunk, number) VALUES (?1, ?2, ?3, ?4);
+
+-- last_chunk --
+SELECT coalesce(max(number), 0) FROM member WHERE job_id = :job_id;
+
+-- open_members --
+SELECT member.key, member.chunk, member.number
+FROM member LEFT JOIN send ON send.job_id = member.job_id AND send.scope = 'send' AND send.key = member.chunk
+WHERE member.job_id = :job_id AND (member.number, member.key) > (:number, :key)
+      AND (send.state IS NULL OR send.state = 'pending')
+ORDER BY member.number, member.key LIMIT :most;
+
+-- find_bucket --
+SELECT next_at, paused_at, paused_until FROM bucket WHERE identity = :identity AND endpoint = :endpoint;
+
+-- set_bucket --
+INSERT INTO bucket (identity, endpoint, next_at, paused_at, paused_until)
+VALUES (:identity, :endpoint, :next_at, :paused_at, :paused_until)
+ON CONFLICT (identity, endpoint) DO UPDATE
+SET next_at = :next_at, paused_at = :paused_at, paused_until = :paused_until;
+
+-- give_back --
+UPDATE bucket SET next_at = :next_at WHERE identity = :identity AND endpoint = :endpoint AND next_at = :end;

@@ -1,0 +1,61 @@
+-- The ledger of bulksend on SQLite, version 1. Of a row only its key and number stand here, never a payload.
+
+CREATE TABLE job (
+    id             INTEGER PRIMARY KEY,
+    name           TEXT    NOT NULL UNIQUE,
+    state          TEXT    NOT NULL CHECK (state IN ('running', 'done', 'incomplete', 'stopped', 'refused')),
+    holder         TEXT,
+    started_at     REAL,
+    finished_at    REAL,
+    rows           INTEGER NOT NULL DEFAULT 0,
+    sends          INTEGER NOT NULL DEFAULT 0,
+    -- Kept by every commit that changes a send, so that status never counts ten million rows.
+    accepted       INTEGER NOT NULL DEFAULT 0,
+    rejected       INTEGER NOT NULL DEFAULT 0,
+    unknown        INTEGER NOT NULL DEFAULT 0,
+    sending        INTEGER NOT NULL DEFAULT 0,
+    stop_requested INTEGER NOT NULL DEFAULT 0,
+    summary        TEXT    NOT NULL DEFAULT '{}'
+) STRICT;
+
+CREATE TABLE send (
+    job_id      INTEGER NOT NULL REFERENCES job (id),
+    scope       TEXT    NOT NULL CHECK (scope IN ('send', 'account')),
+    key         TEXT    NOT NULL,
+    account     TEXT    NOT NULL,
+    row         INTEGER NOT NULL,
+    step        INTEGER NOT NULL,
+    state       TEXT    NOT NULL CHECK (state IN ('pending', 'sending', 'accepted', 'rejected', 'unknown')),
+    attempts    INTEGER NOT NULL,
+    repeats     INTEGER NOT NULL DEFAULT 0,
+    fingerprint INTEGER NOT NULL,
+    refs        TEXT    NOT NULL DEFAULT '[]',
+    reason      TEXT,
+    status      INTEGER,
+    at          REAL    NOT NULL,
+    PRIMARY KEY (job_id, scope, key)
+) STRICT, WITHOUT ROWID;
+
+-- Small at all times: what is in flight, and what a person may want to see.
+CREATE INDEX send_open ON send (job_id, state, scope, key) WHERE state <> 'accepted';
+
+CREATE TABLE member (
+    job_id INTEGER NOT NULL REFERENCES job (id),
+    key    TEXT    NOT NULL,
+    chunk  TEXT    NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (job_id, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX member_number ON member (job_id, number, key, chunk);
+
+-- One token bucket per account and endpoint, shared by every process on this ledger: `next_at` is when the next
+-- token that nobody has leased yet falls due.
+CREATE TABLE bucket (
+    identity     TEXT NOT NULL,
+    endpoint     TEXT NOT NULL,
+    next_at      REAL NOT NULL,
+    paused_at    REAL NOT NULL DEFAULT 0,
+    paused_until REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (identity, endpoint)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,309 @@
+"""The frozen values that every room speaks in; no I/O, no clock, no vendor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+
+__all__ = [
+    "Accepted",
+    "Account",
+    "Call",
+    "Denied",
+    "Endpoint",
+    "Event",
+    "EventName",
+    "JobState",
+    "Limit",
+    "Lost",
+    "NotSent",
+    "Outcome",
+    "Rejected",
+    "Repeat",
+    "Reply",
+    "Secret",
+    "Send",
+    "State",
+    "Step",
+    "Throttled",
+    "Unknown",
+    "Window",
+]
+
+
+class State(StrEnum):
+    """Where a send stands in the ledger; see the drawing in `ledger/base.py`."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    UNKNOWN = "unknown"
+
+
+class JobState(StrEnum):
+    """Where a job stands: `refused` never made a call, `stopped` was told to stop, `incomplete` broke off."""
+
+    RUNNING = "running"
+    DONE = "done"
+    INCOMPLETE = "incomplete"
+    STOPPED = "stopped"
+    REFUSED = "refused"
+
+
+_PERIOD_S = {
+    **dict.fromkeys(("s", "sec", "second"), 1.0),
+    **dict.fromkeys(("min", "minute"), 60.0),
+    **dict.fromkeys(("h", "hour"), 3600.0),
+    **dict.fromkeys(("d", "day"), 86400.0),
+}
+_WINDOW = re.compile(r"\s*(\d+(?:[_,]\d{3})*|\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """At most `calls` calls in any `period_s` seconds."""
+
+    calls: int
+    period_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What an endpoint allows: one or more windows that hold together; text form `"6000/min"`, `"300/min, 10/s"`."""
+
+    windows: tuple[Window, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """Read the text form; raises ValueError with a sentence for the user."""
+        windows = []
+        for part in re.split(r",(?!\d{3}\b)", text):
+            found = _WINDOW.fullmatch(part.lower())
+            if found is None or found[3] not in _PERIOD_S:
+                raise ValueError(f'{text!r} is not a limit such as "6000/min", "600/6s" or "300/min, 10/s"')
+            calls = int(re.sub(r"[_,]", "", found[1]))
+            period_s = float(found[2] or 1) * _PERIOD_S[found[3]]
+            if calls < 1 or period_s <= 0:
+                raise ValueError(f"{text!r} allows no call at all")
+            windows.append(Window(calls, period_s))
+        return cls(tuple(windows))
+
+    def __str__(self) -> str:
+        return ", ".join(_window_text(window) for window in self.windows)
+
+
+def _window_text(window: Window) -> str:
+    for unit, period_s in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if window.period_s == period_s:
+            return f"{window.calls}/{unit}"
+    return f"{window.calls}/{window.period_s:g}s"
+
+
+class Secret:
+    """A text that never shows: not in `repr`, `str`, logs or pickles; `reveal()` is called at the wire only."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(("Secret", self._text))
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        raise TypeError("a Secret is not pickled")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Account:
+    """Credentials and base URL at one provider; `identity` (no secret in it) is what the vendor limits by."""
+
+    name: str
+    provider: str
+    base_url: str
+    ids: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """Return the text under which the ledger keeps this account's limits."""
+        return "|".join((self.provider, self.base_url, *(f"{key}={self.ids[key]}" for key in sorted(self.ids))))
+
+
+class Repeat(StrEnum):
+    """Whether a call whose reply was lost may be made again."""
+
+    SAFE = "safe"
+    """Repeating does no harm (a draft, a set operation, a read)."""
+    NEVER = "never"
+    """Each call may reach people: a lost reply stays unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A named operation of a provider with its documented limit."""
+
+    name: str
+    method: str
+    path: str
+    limit: Limit
+    repeat: Repeat
+    documented: bool = True
+    """False where the vendor publishes no limit and `limit` is the client's own careful start."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One HTTP request, ready for the wire; `headers` holds credentials and is shared by all calls of a lane."""
+
+    endpoint: Endpoint
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Call({self.endpoint.name})"
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """One whole HTTP answer; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    duration_s: float = 0.0
+    """From the gate to the last byte."""
+
+    def __repr__(self) -> str:
+        return f"Reply({self.status}, {len(self.body)} bytes)"
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The request had left, no whole reply came: the effect is not known."""
+
+    reason: str
+
+
+class NotSent(msgspec.Struct, frozen=True):
+    """Proof that no byte of the request reached the vendor."""
+
+    reason: str
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The vendor's documented word that it took the call; `ref` is its id for it."""
+
+    ref: str | None = None
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """The vendor's word that it did not, and will not, take the call."""
+
+    reason: str
+    status: int | None = None
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """Neither: nobody can say from here whether the call took effect."""
+
+    reason: str
+    status: int | None = None
+
+
+class Throttled(msgspec.Struct, frozen=True):
+    """Told to wait; the call had no effect. `retry_after` is the header's text, seconds or a date."""
+
+    status: int
+    retry_after: str | None = None
+    at_least_s: float = 0.0
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """The credentials are refused; the call had no effect and every further one would fail too."""
+
+    reason: str
+    status: int
+
+
+Outcome = Accepted | Rejected | Unknown | Throttled | Denied | NotSent
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One call's worth of a send: the rendered body, and the vendor's id in its path where that is known beforehand."""
+
+    endpoint: Endpoint
+    body: bytes
+    ref: str | None = None
+
+
+class Send(msgspec.Struct, frozen=True):
+    """What one row, or one chunk of rows, asks of the provider; its steps are made in order."""
+
+    key: str
+    row: int
+    """Number of the (first) row in the audience, from 1; 0 where there is no audience."""
+    account: Account
+    steps: tuple[Step, ...]
+    fingerprint: int
+    """A signed 64-bit hash of all bodies: the same key with another payload is told from a repeat."""
+    rows: int = 1
+    invalid: str | None = None
+    """Why this send must not be made (rows that were not checked beforehand); it has no steps then."""
+
+
+class EventName(StrEnum):
+    """The closed list of what can be logged and counted."""
+
+    RUN_STARTED = "run.started"
+    RUN_STOPPING = "run.stopping"
+    RUN_FINISHED = "run.finished"
+    RUN_FAILED = "run.failed"
+    AUDIENCE_CHECKED = "audience.checked"
+    LEDGER_RECOVERED = "ledger.recovered"
+    PREPARE_ACCEPTED = "prepare.accepted"
+    PREPARE_REUSED = "prepare.reused"
+    CANARY_PASSED = "canary.passed"
+    GUARD_STOPPED = "guard.stopped"
+    CALL_MADE = "call.made"
+    SEND_ACCEPTED = "send.accepted"
+    SEND_REJECTED = "send.rejected"
+    SEND_UNKNOWN = "send.unknown"
+    SEND_RETRIED = "send.retried"
+    SEND_RETURNED = "send.returned"
+    SEND_CHANGED = "send.changed"
+    LIMIT_PAUSED = "limit.paused"
+    LIMIT_CHANGED = "limit.changed"
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One fact, as logs, metrics and progress receive it. Never holds a payload, a header or a secret."""
+
+    name: EventName
+    job: str
+    endpoint: str | None = None
+    account: str | None = None
+    key: str | None = None
+    row: int | None = None
+    attempt: int | None = None
+    status: int | None = None
+    reason: str | None = None
+    ref: str | None = None
+    duration_s: float | None = None
+    wait_s: float | None = None
+    count: int | None = None

@@ -1,0 +1,227 @@
+"""Insider One, Single Web Push: create v1, launch v1 and v2, delete v1.
+
+Facts: the vendor's pages "Create Single Web Pushes", "Launch Single Web Pushes v2" and "Delete Single Web Pushes"
+(academy.insiderone.com/v1/docs). There is no idempotency key and no route that reads a campaign back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from bulksend.fields import Fault, Field, Fields, Kind
+from bulksend.model import Accepted, Account, Call, Endpoint, Limit, Outcome, Rejected, Repeat, Reply, Step, Unknown
+from bulksend.providers.base import Flow, Tables, read_common, read_object
+
+__all__ = ["Insider"]
+
+TITLE_MOST = 100
+DESCRIPTION_MOST = 255
+DESCRIPTION_MOST_WITH_BANNER = 30
+TTL_MOST_S = 240 * 3600
+
+CREATE = Endpoint("insider.create", "POST", "/v1/single", Limit.parse("30/min"), Repeat.SAFE)
+LAUNCH = Endpoint("insider.launch", "POST", "/v2/single/{ref}", Limit.parse("6000/min"), Repeat.NEVER)
+LAUNCH_V1 = Endpoint("insider.launch_v1", "POST", "/v1/single/{ref}", Limit.parse("30/min"), Repeat.NEVER)
+DELETE = Endpoint("insider.delete", "DELETE", "/v1/single/{ref}", Limit.parse("30/min"), Repeat.SAFE)
+STATISTICS = Endpoint("insider.statistics", "POST", "/v1/statistics/{ref}", Limit.parse("30/min"), Repeat.SAFE)
+
+_LOCALE = Field(
+    Kind.TEXT,
+    about="A locale such as en_GB, or all_ALL for every language.",
+    pattern=r"[a-z]{2,3}_[A-Z]{2}|all_ALL",
+    pattern_text='a locale such as "en_GB", or "all_ALL"',
+)
+_PER = ("job", "row")
+
+TABLES: Mapping[str, Fields] = {
+    "create": {
+        "title": Field(
+            Kind.TEXT, "The campaign's name in the panel, unique in the account.", required=True, most_chars=TITLE_MOST
+        ),
+        "language": Field(
+            Kind.TEXT, _LOCALE.about, required=True, pattern=_LOCALE.pattern, pattern_text=_LOCALE.pattern_text
+        ),
+        "is_all": Field(Kind.BOOLEAN, "true: one launch to every subscriber; false (default): launched to targets."),
+    },
+    "launch": {
+        "campaign_id": Field(
+            Kind.INTEGER, "An existing campaign to launch, in place of [create]; not part of the body.", least=1
+        ),
+        "title": Field(Kind.TEXT, "The push's title.", required=True, most_chars=TITLE_MOST),
+        "description": Field(
+            Kind.TEXT,
+            f"The push's text; at most {DESCRIPTION_MOST_WITH_BANNER} characters with a banner.",
+            required=True,
+            most_chars=DESCRIPTION_MOST,
+        ),
+        "image": Field(Kind.TEXT, "The icon's https address.", required=True, https=True),
+        "banner": Field(Kind.TEXT, "The large picture's https address.", https=True),
+        "link": Field(Kind.TEXT, "Where a click leads.", required=True),
+        "include_unengaged": Field(Kind.BOOLEAN, "true: unengaged users too."),
+        "ttl": Field(
+            Kind.DURATION,
+            'How long the vendor tries, in words ("1 day"), at most 240 hours.',
+            required=True,
+            least_s=1,
+            most_s=TTL_MOST_S,
+        ),
+        "language": _LOCALE,
+        "target": Field(
+            Kind.TABLE,
+            "Who gets it: one attribute and its values.",
+            fields={
+                "attribute": Field(
+                    Kind.TEXT,
+                    "d_ and a default attribute's name, or c_ and a custom one's.",
+                    required=True,
+                    pattern=r"[dc]_\S.*",
+                    pattern_text='an attribute that begins with d_ (default) or c_ (custom), such as "c_store_id"',
+                ),
+                "values": Field(Kind.LIST, "The attribute's values to reach.", required=True),
+            },
+        ),
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Insider:
+    """The provider `insider`."""
+
+    name: str = "insider"
+    title: str = "Insider One web push"
+    base_url: str | None = "https://web-push.api.useinsider.com"
+    account_ids: Fields = field(
+        default_factory=lambda: {"partner_id": Field(Kind.TEXT, "InOne Settings > Account Settings.", required=True)}
+    )
+    account_secrets: Fields = field(
+        default_factory=lambda: {"token": Field(Kind.TEXT, "The web-push API key: env:NAME or file:PATH.", required=True)}
+    )
+    endpoints: Mapping[str, Endpoint] = field(
+        default_factory=lambda: {one.name: one for one in (CREATE, LAUNCH, LAUNCH_V1, DELETE, STATISTICS)}
+    )
+    tables: Mapping[str, Fields] = field(default_factory=lambda: TABLES)
+
+    def review(self, tables: Tables, *, has_audience: bool) -> list[Fault]:
+        """Check what the tables say together: which campaign is launched, and to whom."""
+        faults = []
+        create, launch = tables.get("create"), tables.get("launch")
+        if launch is None:
+            return [Fault("launch", "is missing: a job for insider has a [launch] table")]
+        if create is None and "campaign_id" not in launch:
+            faults.append(Fault("launch", "there is no campaign to launch: add a [create] table, or campaign_id to [launch]"))
+        if create is not None and "campaign_id" in launch:
+            faults.append(Fault("launch.campaign_id", "stands beside [create]: keep one of the two"))
+        if create is None:
+            return faults
+        is_all = create.get("is_all", False)
+        if is_all is True and has_audience:
+            text = "true sends to every subscriber at once, once: it cannot stand beside [audience]"
+            faults.append(Fault("create.is_all", text))
+        if is_all is True and "target" in launch:
+            faults.append(Fault("launch.target", "cannot stand beside is_all = true in [create]"))
+        if is_all is not True and "target" not in launch:
+            text = "is required: without is_all = true in [create], the vendor launches to a target only"
+            faults.append(Fault("launch.target", text))
+        return faults
+
+    def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
+        """Repeat the campaign's language in a targeted launch, as the vendor's segmented sample does."""
+        full = {name: dict(table) for name, table in tables.items()}
+        launch, create = full.get("launch", {}), full.get("create", {})
+        if "target" in launch and "language" in create:
+            launch.setdefault("language", create["language"])
+        return full
+
+    def flow(self, tables: Tables) -> Flow:
+        """One create for the job (none with campaign_id), one launch for each send."""
+        prepare = (("create", CREATE),) if "create" in tables else ()
+        return Flow(prepare=prepare, steps=(("launch", LAUNCH),))
+
+    def check(self, table: str, body: Mapping[str, object], tables: Tables) -> list[Fault]:
+        """Check a rendered body across its fields: the short text beside a banner, the target's values."""
+        if table != "launch":
+            return []
+        faults = []
+        description = body.get("description")
+        if "banner" in body and isinstance(description, str) and len(description) > DESCRIPTION_MOST_WITH_BANNER:
+            most = DESCRIPTION_MOST_WITH_BANNER
+            text = f"has {len(description)} characters, at most {most} are allowed with a banner"
+            faults.append(Fault("launch.description", text))
+        target = body.get("target")
+        if isinstance(target, Mapping) and isinstance(values := target.get("values"), list):
+            for value in values:
+                if isinstance(value, list | Mapping) or value is None:
+                    text = 'holds texts or numbers; a list column stands alone: values = "${column[]}"'
+                    faults.append(Fault("launch.target.values", text))
+                    break
+                if isinstance(value, str) and not value.strip():
+                    faults.append(Fault("launch.target.values", "must not hold a blank value"))
+                    break
+        return faults
+
+    def step(self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account) -> Step:
+        """Write the body as the vendor's page has it; partner_id is a text, ttl a text of seconds."""
+        wire: dict[str, object] = {"partner_id": account.ids["partner_id"], **body}
+        ref = wire.pop("campaign_id", None)
+        if "ttl" in wire:
+            ttl_s = wire["ttl"]
+            assert isinstance(ttl_s, float)
+            wire["ttl"] = str(int(ttl_s))
+        if table == "launch" and wire.pop("include_unengaged", False):
+            # The page's table says include_unengaged, its samples include_unengage; which one works is not known.
+            wire["include_unengaged"] = wire["include_unengage"] = True
+        return Step(endpoint, orjson.dumps(wire), None if ref is None else str(ref))
+
+    def headers(self, account: Account) -> Mapping[str, str]:
+        """Bearer token and JSON, as both pages show."""
+        return {"Authorization": f"Bearer {account.secrets['token'].reveal()}", "Content-Type": "application/json"}
+
+    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, ref: str | None, repeats: int) -> Call:
+        """A create after one of unknown effect gets a suffix, since its title may be taken; a launch is never changed."""
+        body = step.body
+        if step.endpoint is CREATE and repeats:
+            wire = orjson.loads(body)
+            suffix = f" ({repeats + 1})"
+            wire["title"] = wire["title"][: TITLE_MOST - len(suffix)] + suffix
+            body = orjson.dumps(wire)
+        path = step.endpoint.path.format(ref=step.ref or ref)
+        return Call(step.endpoint, account.base_url + path, headers, body)
+
+    def read(self, endpoint: Endpoint, reply: Reply, *, repeats: int) -> Outcome:
+        """Accepted only by the documented body; 424 is told apart by the text after `SERVICE:-`."""
+        throttled = (429, 403) if endpoint is STATISTICS else (429,)
+        common = read_common(reply, throttled=throttled)
+        if common is not None:
+            return common
+        decoded = read_object(reply.body)
+        if reply.status == 424:
+            return _read_424(decoded)
+        if reply.status == 400:
+            if endpoint is CREATE and repeats:
+                # The title of the create whose reply was lost, or an earlier suffix: taken, so the next one is tried.
+                return Unknown("HTTP 400 after a create of unknown effect: the title may be taken", 400)
+            return Rejected("HTTP 400 Bad Request", 400)
+        if endpoint is DELETE:
+            return Accepted()
+        if decoded is None or decoded.get("success") is not True:
+            return Unknown(f"HTTP {reply.status} without the documented body", reply.status)
+        campaign_id = decoded.get("campaign_id")
+        if isinstance(campaign_id, bool) or not isinstance(campaign_id, int | str) or not str(campaign_id).isdigit():
+            return Unknown(f"HTTP {reply.status} without a campaign_id", reply.status)
+        return Accepted(str(campaign_id))
+
+
+def _read_424(decoded: dict[str, object] | None) -> Outcome:
+    """`SERVICE:-` alone is a dependency's fault of unknown effect; a text after it (`Campaign not found`) is a refusal.
+
+    The envelope of the second form is recorded once as "message" and once as "error"; both are read.
+    """
+    said = (decoded or {}).get("message") or (decoded or {}).get("error")
+    after = said.partition("SERVICE:-")[2].strip() if isinstance(said, str) and said.startswith("SERVICE:-") else ""
+    if after:
+        return Rejected(f"HTTP 424 {after[:100]}", 424)
+    return Unknown("HTTP 424 failed dependency", 424)
