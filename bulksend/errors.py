@@ -65,9 +65,10 @@ class Problem:
 
 
 class BulksendError(Exception):
-    """Anything that bulksend raises on purpose."""
+    """Anything that bulksend raises on purpose; `report` holds the numbers where a job had begun."""
 
     exit_code = 1
+    report: object = None
 
 
 class JobError(BulksendError):

@@ -216,7 +216,7 @@ def _called(value: object) -> str:
     return "nothing" if value is None else type(value).__name__
 
 
-_SCHEMA_TYPE = {
+_SCHEMA_TYPE: Mapping[Kind, Mapping[str, object]] = {
     Kind.TEXT: {"type": "string", "minLength": 1},
     Kind.INTEGER: {"type": "integer"},
     Kind.BOOLEAN: {"type": "boolean"},

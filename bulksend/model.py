@@ -307,3 +307,5 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     duration_s: float | None = None
     wait_s: float | None = None
     count: int | None = None
+    settled: int | None = None
+    """Of `count`, what an earlier run had settled."""

@@ -62,10 +62,10 @@ def jitter_margin_s(spread: float, limited: int, period_s: float) -> float:
     """Return the margin j of design §7: the spread, at least 50 ms and at most 200 ms, doubled by each 429 so far.
 
     `limited` counts the times that the vendor said 429 although our count was within the limit; the margin never
-    passes a tenth of the window beyond 200 ms.
+    passes the larger of 200 ms and a twentieth of the window.
     """
     margin = next((step for step in JITTER_STEPS_S if spread <= step), JITTER_STEPS_S[-1])
-    return margin if limited == 0 else min(margin * 2 ** min(limited, 10), max(JITTER_STEPS_S[-1], period_s / 10))
+    return margin if limited == 0 else min(margin * 2 ** min(limited, 10), max(JITTER_STEPS_S[-1], period_s / 20))
 
 
 class WindowCount:

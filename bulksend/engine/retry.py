@@ -56,7 +56,7 @@ Decision = Settle | Again | Abort
 
 def backoff_s(attempt: int, random: Callable[[], float]) -> float:
     """Return a wait with full jitter: anywhere up to 0.25 s doubled by each attempt, 10 s at most."""
-    return random() * float(min(CAP_S, BASE_S * 2 ** (attempt - 1)))
+    return random() * min(CAP_S, BASE_S * 2.0 ** min(attempt - 1, 20))
 
 
 def retry_after_s(text: str | None, now: float) -> float | None:
@@ -84,7 +84,7 @@ def throttle_pause_s(episode: int, period_s: float, random: Callable[[], float])
 
     `episode` counts 429s in a row on the endpoint, from 1.
     """
-    wait = min(period_s, max(0.25, period_s / 8) * 2 ** (episode - 1))
+    wait = min(period_s, max(0.25, period_s / 8) * 2.0 ** min(episode - 1, 20))
     return wait * (1 + 0.1 * random())
 
 

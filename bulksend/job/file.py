@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import cast
 
 from bulksend.errors import JobError, Problem
-from bulksend.fields import Fault, Field, Fields, Kind, did_you_mean, json_schema, read_table, unknown_fields
+from bulksend.fields import Fault, Field, Fields, Kind, did_you_mean, read_table, unknown_fields
 from bulksend.job.accounts import AccountSpec, check_base_url, check_secret_source
 from bulksend.job.lines import key_lines
 from bulksend.job.template import placeholders, substitute_vars, unescape
 from bulksend.model import Limit
 from bulksend.providers import PROVIDERS, Provider
 
-__all__ = ["AudienceSpec", "Job", "Policy", "job_schema", "load_job"]
+__all__ = ["AudienceSpec", "Job", "Policy", "load_job"]
 
 JOB_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
@@ -105,6 +105,10 @@ class Job:
         while path and path not in self.lines:
             path = path.rpartition(".")[0]
         return Problem(fault.text, file=self.path.name, line=self.lines.get(path), field=fault.path)
+
+    def problem_at(self, path: str, text: str) -> Problem:
+        """Say that something is wrong at a dotted path of the job file."""
+        return self.problem(Fault(path, text))
 
     def limit(self, endpoint: str) -> Limit:
         """Return the limit in force: the contract's from [limits], else the documented one."""
@@ -406,44 +410,3 @@ def _flat(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def job_schema() -> dict[str, object]:
-    """Return the JSON Schema of the job file, one branch per provider."""
-    branches = []
-    for provider in PROVIDERS.values():
-        account: Fields = {
-            "provider": Field(Kind.TEXT, provider.title, required=True, choices=(provider.name,)),
-            "base_url": Field(Kind.TEXT, f"Default: {provider.base_url}.", required=provider.base_url is None),
-            **provider.account_ids,
-            **provider.account_secrets,
-        }
-        one = json_schema(account)
-        one["additionalProperties"] = {"type": "object", "description": "[account.NAME]: one of several accounts."}
-        one["required"] = []
-        limit = {"type": "string", "description": 'Text form: "6000/min", "600/6s", "300/min, 10/s".'}
-        branches.append(
-            {
-                "type": "object",
-                "title": provider.title,
-                "properties": {
-                    "job": {"type": "string", "description": "Identity: the same name goes on, never repeats."},
-                    "account": one,
-                    "audience": json_schema(AUDIENCE),
-                    "policy": json_schema(POLICY),
-                    "limits": {
-                        "type": "object",
-                        "properties": {name: limit for name in provider.endpoints},
-                        "additionalProperties": False,
-                    },
-                    **{name: json_schema(fields) for name, fields in provider.tables.items()},
-                },
-                "required": ["job", "account"],
-                "additionalProperties": False,
-            }
-        )
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "bulksend job file",
-        "anyOf": branches,
-    }

@@ -277,7 +277,7 @@ class SqliteLedger:
             counted = [(job_id, *delta) for job_id, delta in deltas.items() if any(delta)]
             self._connection.executemany(_queries()["count"], counted)
 
-    def _guarded(self, name: str, rows: list[tuple[object, ...]]) -> None:
+    def _guarded(self, name: str, rows: Sequence[tuple[object, ...]]) -> None:
         """Run a transition for each row; raise when one of them was not in the state that it must come from."""
         if not rows:
             return

@@ -28,14 +28,33 @@ class Flow:
 class Provider(Protocol):
     """A vendor's API as pure functions of values."""
 
-    name: str
-    title: str
-    base_url: str | None
-    """None where it depends on the account."""
-    account_ids: Fields
-    account_secrets: Fields
-    endpoints: Mapping[str, Endpoint]
-    tables: Mapping[str, Fields]
+    @property
+    def name(self) -> str:
+        """Return its name in the job file."""
+
+    @property
+    def title(self) -> str:
+        """Return what people call it."""
+
+    @property
+    def base_url(self) -> str | None:
+        """Return the default address; None where it depends on the account."""
+
+    @property
+    def account_ids(self) -> Fields:
+        """Return the fields of [account] that are no secret."""
+
+    @property
+    def account_secrets(self) -> Fields:
+        """Return the fields of [account] that are secret."""
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Return every endpoint by name."""
+
+    @property
+    def tables(self) -> Mapping[str, Fields]:
+        """Return the fields of its own tables in the job file."""
 
     def review(self, tables: Tables, *, has_audience: bool) -> list[Fault]:
         """Return what is wrong with the tables together, as written, beyond each field's own rules."""

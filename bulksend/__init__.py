@@ -1,0 +1,110 @@
+"""Mass push launches through vendor APIs: once each, at the vendor's own limit, with proof.
+
+    report = bulksend.run("spring-sale.toml", vars={"day": "2026-04-01"})
+    report.raise_for_failures()
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bulksend.api.blocking import plan, resolve, run, status, stop
+    from bulksend.api.plan import Plan, plan_async
+    from bulksend.api.report import Failure, Report
+    from bulksend.api.run import run_async
+    from bulksend.api.sender import Sender
+    from bulksend.api.state import resolve_async, status_async, stop_async
+    from bulksend.errors import (
+        BulksendError,
+        DeniedError,
+        EmulatorError,
+        GuardError,
+        InterruptedRunError,
+        JobError,
+        JobLockedError,
+        LedgerError,
+        LedgerVersionError,
+        NetworkError,
+        PrepareError,
+        Problem,
+        RunError,
+        SendsFailedError,
+    )
+    from bulksend.job.schema import job_schema
+    from bulksend.model import Event, EventName, JobState, State
+
+__all__ = [
+    "BulksendError",
+    "DeniedError",
+    "EmulatorError",
+    "Event",
+    "EventName",
+    "Failure",
+    "GuardError",
+    "InterruptedRunError",
+    "JobError",
+    "JobLockedError",
+    "JobState",
+    "LedgerError",
+    "LedgerVersionError",
+    "NetworkError",
+    "Plan",
+    "PrepareError",
+    "Problem",
+    "Report",
+    "RunError",
+    "Sender",
+    "SendsFailedError",
+    "State",
+    "job_schema",
+    "plan",
+    "plan_async",
+    "resolve",
+    "resolve_async",
+    "run",
+    "run_async",
+    "status",
+    "status_async",
+    "stop",
+    "stop_async",
+]
+
+_ROOMS = {
+    "Event": "model",
+    "EventName": "model",
+    "Failure": "api.report",
+    "JobState": "model",
+    "Plan": "api.plan",
+    "Report": "api.report",
+    "Sender": "api.sender",
+    "State": "model",
+    "job_schema": "job.schema",
+    "plan": "api.blocking",
+    "plan_async": "api.plan",
+    "resolve": "api.blocking",
+    "resolve_async": "api.state",
+    "run": "api.blocking",
+    "run_async": "api.run",
+    "status": "api.blocking",
+    "status_async": "api.state",
+    "stop": "api.blocking",
+    "stop_async": "api.state",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for: `import bulksend` alone loads nothing heavy."""
+    from importlib import import_module
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bulksend")
+    if name not in __all__:
+        raise AttributeError(f"module 'bulksend' has no attribute {name!r}")
+    return getattr(import_module(f"bulksend.{_ROOMS.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,42 @@
+"""The library for code without an event loop: each function runs its namesake to the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from bulksend.api.plan import plan_async
+from bulksend.api.run import run_async
+from bulksend.api.state import resolve_async, status_async, stop_async
+
+__all__ = ["loop_factory", "plan", "resolve", "run", "status", "stop"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _blocking(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    @wraps(work)
+    def run_to_end(*args: P.args, **kwargs: P.kwargs) -> T:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(work(*args, **kwargs))
+
+    return run_to_end
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return how to make an event loop: uvloop's where it exists."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+run = _blocking(run_async)
+plan = _blocking(plan_async)
+status = _blocking(status_async)
+stop = _blocking(stop_async)
+resolve = _blocking(resolve_async)

@@ -1,0 +1,62 @@
+"""The look at a job's whole input before its first call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bulksend.api.opening import Opened
+from bulksend.errors import JobError, Problem
+from bulksend.job.check import Checked, check_rows
+
+if TYPE_CHECKING:
+    from bulksend.job.audience import KeyCheck
+
+__all__ = ["check_input"]
+
+
+async def check_input(
+    opened: Opened,
+    executor: Executor,
+    *,
+    limit: int | None,
+    precheck: bool,
+    with_secrets: bool,
+    stopping: Callable[[], bool],
+) -> Checked:
+    """Look at the whole audience: its keys always, its rows unless told not to. What is wrong is in `problems`."""
+    loop = asyncio.get_running_loop()
+    audience, renderer = opened.audience, opened.renderer
+    if audience is None:
+        checked = check_rows(renderer, [[()]], with_secrets=with_secrets, stopping=stopping)
+        checked.rows = 0
+    else:
+        keys = await loop.run_in_executor(executor, audience.check_keys)
+        problems = _key_problems(keys, audience.label)
+        if keys.rows == 0:
+            text = f"{audience.label} has no rows: there is nothing to send"
+            raise JobError(opened.job.problem_at("audience", text))
+        if precheck:
+            batches = audience.rows(renderer.columns, limit=limit)
+            work = partial(check_rows, renderer, batches, with_secrets=with_secrets, stopping=stopping)
+            checked = await loop.run_in_executor(executor, work)
+        else:
+            rows = keys.rows if limit is None else min(limit, keys.rows)
+            chunk = opened.job.audience.chunk if opened.job.audience is not None else None
+            checked = Checked(rows=rows, sends=rows if chunk is None else -(-rows // chunk))
+        blank = {problem.row for problem in problems}
+        checked.problems = problems + [one for one in checked.problems if one.row not in blank or one.key is not None]
+    return checked
+
+
+def _key_problems(keys: KeyCheck, label: str) -> list[Problem]:
+    """Say which keys are blank or stand twice."""
+    problems = [Problem("the key is blank", file=label, row=row) for row in keys.blank_rows]
+    problems += [
+        Problem(f"row {one.first_row} has the same key", file=label, row=one.second_row, key=one.key)
+        for one in keys.duplicates
+    ]
+    return problems

@@ -1,0 +1,102 @@
+"""Opening what a job needs: its ledger by URL, its audience, its renderer."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bulksend.errors import JobError, Problem
+from bulksend.job.accounts import Accounts, read_secret
+from bulksend.job.file import Job
+from bulksend.job.render import Renderer
+from bulksend.ledger.base import Ledger
+from bulksend.providers import Flow
+
+if TYPE_CHECKING:
+    from bulksend.job.audience import Audience
+
+__all__ = ["LEDGER_ENV", "Opened", "ledger_path", "open_job", "open_ledger", "secret_problems"]
+
+LEDGER_ENV = "BULKSEND_LEDGER"
+LEDGER_NAME = "bulksend.db"
+
+
+def ledger_path(url: str | None, base_dir: Path) -> Path:
+    """Return the file of a ledger URL; without one, of $BULKSEND_LEDGER, else `bulksend.db` beside the job file."""
+    url = url or os.environ.get(LEDGER_ENV) or None
+    if url is None:
+        return base_dir / LEDGER_NAME
+    if url.startswith(("postgresql:", "postgres:")):
+        raise JobError(Problem("a PostgreSQL ledger is not part of this version; use sqlite:///PATH", field="--ledger"))
+    found = re.fullmatch(r"sqlite:(?://)?(.+)", url)
+    if found is None:
+        text = f"{url!r} is not a ledger: write sqlite:///absolute/path or sqlite:relative/path"
+        raise JobError(Problem(text, field="--ledger"))
+    return Path(os.path.abspath(found[1]))
+
+
+def open_ledger(url: str | None, base_dir: Path, *, executor: Executor | None = None) -> Ledger:
+    """Return the ledger that a URL names; it is not opened yet."""
+    from bulksend.ledger.sqlite import SqliteLedger
+
+    return SqliteLedger(ledger_path(url, base_dir), executor=executor)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checked job with everything that reads it; the audience is None for a job without one, or rows from code."""
+
+    job: Job
+    flow: Flow
+    accounts: Accounts
+    renderer: Renderer
+    audience: Audience | None
+    scratch_dir: Path
+
+
+@contextmanager
+def open_job(job: Job, *, rows_from_code: bool = False) -> Iterator[Opened]:
+    """Open the audience and compile the tables; raises JobError for an unknown column, a missing file, bad SQL."""
+    chooser = job.audience.account if job.audience is not None else None
+    try:
+        accounts = Accounts(job.accounts, chooser=chooser, provider=job.provider, base_dir=job.base_dir)
+    except ValueError as wrong:
+        raise JobError(Problem(str(wrong), file=job.path.name, field="account")) from None
+    flow = job.provider.flow(job.tables)
+    renderer = Renderer(job, flow, accounts)
+    with tempfile.TemporaryDirectory(prefix="bulksend-") as scratch:
+        scratch_dir = Path(scratch)
+        if job.audience is None or rows_from_code:
+            yield Opened(job, flow, accounts, renderer, None, scratch_dir)
+            return
+        from bulksend.job.audience import Audience
+
+        spec = job.audience
+        audience = Audience(
+            base_dir=job.base_dir, source=spec.source, sql=spec.sql, key=spec.key, scratch_dir=scratch_dir
+        )
+        try:
+            renderer.check_columns(audience.columns, audience.label)
+            yield Opened(job, flow, accounts, renderer, audience, scratch_dir)
+        finally:
+            audience.close()
+
+
+def secret_problems(opened: Opened) -> list[Problem]:
+    """Return each secret of the job file, other than those that a row picks, that is not there."""
+    problems = []
+    for account, field, source in opened.accounts.fixed_secrets():
+        path = f"account.{field}" if account == "default" else f"account.{account}.{field}"
+        line = opened.job.lines.get(path) or opened.job.lines.get(f"account.{field}")
+        try:
+            read_secret(source, opened.job.base_dir)
+        except ValueError as wrong:
+            problems.append(Problem(str(wrong), file=opened.job.path.name, line=line, field=path))
+    return problems

@@ -1,0 +1,359 @@
+"""Running a job: check everything, take the lock, launch, and say how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
+from functools import partial
+from pathlib import Path
+
+from bulksend.api.checking import check_input
+from bulksend.api.emulation import emulator
+from bulksend.api.opening import Opened, open_job, open_ledger, secret_problems
+from bulksend.api.report import Failure, Report
+from bulksend.api.source import chunk_source, row_source
+from bulksend.duration import format_duration
+from bulksend.engine.sender import Sender as Engine
+from bulksend.engine.transport import AiohttpTransport, Transport
+from bulksend.errors import BulksendError, GuardError, InterruptedRunError, JobError, Problem
+from bulksend.job.check import Checked
+from bulksend.job.file import Job, Policy, load_job
+from bulksend.launch import Launch, SendSource
+from bulksend.ledger.base import JobRecord, Ledger
+from bulksend.model import Event, EventName, JobState, State
+
+__all__ = ["JobSource", "Observer", "Run", "check_due", "failures_of", "run_async"]
+
+STOP_POLL_S = 0.4
+FAILURES_MOST = 100
+
+Observer = Callable[[Event], None]
+JobSource = str | os.PathLike[str] | Mapping[str, object]
+
+
+class Run:
+    """One run of an opened job, from the ledger's lock to the report."""
+
+    def __init__(self, opened: Opened, ledger: Ledger, observers: Sequence[Observer], *, limited: bool) -> None:
+        self.opened = opened
+        self.job = opened.job
+        self.ledger = ledger
+        self.began_s = time.monotonic()
+        self.total: int | None = None
+        self.rows = 0
+        self._observers = tuple(observers)
+        self._limited = limited
+        self._transport: Transport = AiohttpTransport()
+        self._engine: Engine | None = None
+        self._launch: Launch | None = None
+        self._record: JobRecord | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._interrupted: InterruptedRunError | None = None
+        self._settled_before = 0
+
+    def observe(self, event: Event) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    def interrupt(self, text: str) -> None:
+        """Make no new call; whatever is under way finishes."""
+        if self._interrupted is None:
+            self._interrupted = InterruptedRunError(f"{text}; run again to go on")
+            self.observe(Event(EventName.RUN_STOPPING, self.job.name, reason=text))
+            if self._engine is not None:
+                self._engine.stop(self._interrupted)
+
+    @property
+    def interrupted(self) -> InterruptedRunError | None:
+        return self._interrupted
+
+    async def start(self) -> JobRecord:
+        """Open the ledger, take the job's lock, and get the engine ready. Returns the job as it was before."""
+        await self.ledger.open(create=True)
+        holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        before, turned = await self.ledger.start_job(self.job.name, holder)
+        self._record = before
+        self._settled_before = before.counts.settled + turned
+        if turned:
+            self.observe(Event(EventName.LEDGER_RECOVERED, self.job.name, count=turned))
+        self._engine = Engine(
+            job=self.job.name,
+            job_id=before.id,
+            provider=self.job.provider,
+            ledger=self.ledger,
+            transport=self._transport,
+            limit_of=self.job.limit,
+            wall=time.time,
+            random=random.random,
+            observe=self.observe,
+        )
+        self._launch = Launch(
+            sender=self._engine,
+            ledger=self.ledger,
+            job_id=before.id,
+            renderer=self.opened.renderer,
+            policy=self.job.policy,
+            started_at=time.time(),
+            observe=self.observe,
+        )
+        if self._interrupted is not None:
+            self._engine.stop(self._interrupted)
+        if self.job.policy.deadline_s is not None:
+            text = f"deadline: the run takes longer than {format_duration(self.job.policy.deadline_s)}"
+            left_s = self.job.policy.deadline_s - (time.monotonic() - self.began_s)
+            self._deadline = asyncio.get_running_loop().call_later(max(0.0, left_s), self._launch.guard, text)
+        self._watch = asyncio.create_task(self._watch_stop(before.id))
+        settled = self._settled_before if not self._limited else None
+        self.observe(Event(EventName.RUN_STARTED, self.job.name, count=self.total, settled=settled))
+        return before
+
+    @property
+    def job_id(self) -> int:
+        assert self._record is not None
+        return self._record.id
+
+    async def _watch_stop(self, job_id: int) -> None:
+        while True:
+            await asyncio.sleep(STOP_POLL_S)
+            if await self.ledger.stop_requested(job_id):
+                self.interrupt("stopped by `bulksend stop`")
+                return
+
+    async def launch(self, source: SendSource) -> None:
+        """Send what is pending."""
+        assert self._launch is not None
+        assert self._record is not None
+        if self.total is not None and not self._limited:
+            await self.ledger.set_size(self.job_id, rows=self.rows, sends=self.total)
+        await self._launch.run(source, accepted_before=self._record.counts.accepted)
+
+    @property
+    def failure(self) -> BaseException | None:
+        return None if self._engine is None else self._engine.failure
+
+    async def finish(self, failure: BaseException | None) -> Report:
+        """Close the engine, record how the run ended, give the lock back."""
+        assert self._engine is not None
+        for task in (self._watch,):
+            if task is not None:
+                task.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        await self._transport.close()
+        with contextlib.suppress(BulksendError):
+            await self._engine.close()
+        record = await self.ledger.find_job(self.job.name)
+        assert record is not None
+        report = await self.report(record, failure)
+        done = report.state is JobState.DONE
+        await self.ledger.end_job(self.job_id, report.state, report.to_dict(), counts_as_finish=done)
+        name = EventName.RUN_FINISHED if failure is None else EventName.RUN_FAILED
+        self.observe(Event(name, self.job.name, count=report.accepted, reason=None if failure is None else str(failure)))
+        return report
+
+    async def report(self, record: JobRecord, failure: BaseException | None) -> Report:
+        assert self._engine is not None
+        assert self._launch is not None
+        seen = self._launch.seen
+        from_ledger = not self._limited and self.total is not None
+        accepted = record.counts.accepted if from_ledger else seen[State.ACCEPTED]
+        rejected = record.counts.rejected if from_ledger else seen[State.REJECTED]
+        # What is still `sending` here was cut off with the run: its fate is as unknown as it will be for the next one.
+        unknown = record.counts.unknown + record.counts.sending if from_ledger else seen[State.UNKNOWN]
+        settled = accepted + rejected + unknown
+        total = max(self.total if self.total is not None else record.sends, settled)
+        return Report(
+            job=self.job.name,
+            state=_state(failure, total - settled),
+            rows=self.rows,
+            total=total,
+            accepted=accepted,
+            rejected=rejected,
+            unknown=unknown,
+            pending=total - settled,
+            calls=self._engine.calls,
+            retried=self._engine.retried,
+            throttled=self._engine.throttled,
+            elapsed_s=time.monotonic() - self.began_s,
+            rate_per_min=self._rate_per_min(settled),
+            endpoints={name: stats.summary() for name, stats in self._engine.stats.items()},
+            changed=self._launch.changed,
+            failures=await failures_of(self.ledger, record.id) if rejected or unknown else (),
+            started_at=record.started_at,
+            finished_at=record.finished_at,
+        )
+
+    def _rate_per_min(self, settled: int) -> float | None:
+        """Settled sends per minute, from the first launch call to the last reply."""
+        assert self._engine is not None
+        stats = self._engine.stats.get(self.opened.flow.steps[-1][1].name)
+        if stats is None or stats.last_reply_at_s <= stats.first_at_s:
+            return None
+        return 60 * (settled - self._settled_before) / (stats.last_reply_at_s - stats.first_at_s)
+
+
+def _state(failure: BaseException | None, pending: int) -> JobState:
+    if isinstance(failure, GuardError | InterruptedRunError):
+        return JobState.STOPPED
+    return JobState.INCOMPLETE if failure is not None or pending else JobState.DONE
+
+
+async def failures_of(ledger: Ledger, job_id: int) -> tuple[Failure, ...]:
+    """Return the first hundred sends that are unknown or rejected, in that order, each by key."""
+    failures: list[Failure] = []
+    for state in (State.UNKNOWN, State.REJECTED):
+        async for page in ledger.by_state(job_id, state):
+            room = FAILURES_MOST - len(failures)
+            failures += [Failure(one.key, one.row, one.state, one.reason, one.status) for one in page[:room]]
+            if len(failures) == FAILURES_MOST:
+                return tuple(failures)
+    return tuple(failures)
+
+
+def _refuse(job: Job, text: str, checked: Checked | None, observers: Sequence[Observer]) -> GuardError:
+    for observer in observers:
+        observer(Event(EventName.GUARD_STOPPED, job.name, reason=text))
+    refused = GuardError(text)
+    rows, sends = (checked.rows, checked.sends) if checked is not None else (0, 0)
+    refused.report = Report(job.name, JobState.REFUSED, rows=rows, total=sends, pending=sends)
+    return refused
+
+
+def check_due(job: Job, policy: Policy, now: float, observers: Sequence[Observer]) -> None:
+    if policy.due is not None and now > policy.due + policy.max_lateness_s:
+        late = format_duration(now - policy.due)
+        allowed = format_duration(policy.max_lateness_s)
+        raise _refuse(job, f"due: the run starts {late} late, at most {allowed} is allowed", None, observers)
+
+
+async def run_async(
+    job: JobSource,
+    *,
+    vars: Mapping[str, str] | None = None,  # noqa: A002  # the word that the job file uses
+    ledger: str | None = None,
+    base_url: str | None = None,
+    emulate: bool = False,
+    limit: int | None = None,
+    precheck: bool = True,
+    observers: Sequence[Observer] = (),
+    confirm: Callable[[Job, Checked], bool] | None = None,
+    handle_signals: bool = False,
+) -> Report:
+    """Run a job to its end and return the numbers; the job's name is its identity, so a second run goes on.
+
+    `ledger` is a URL (`sqlite:///absolute/path`, `sqlite:relative`), by default $BULKSEND_LEDGER, else `bulksend.db`
+    beside the job file. `limit` takes only the first N rows. `precheck=False` does not look at the rows before the
+    first call. `emulate` sends to an emulator, with a scratch ledger. `observers` are called with every Event.
+    With `handle_signals`, SIGINT and SIGTERM end the run in good order.
+
+    Raises JobError (wrong input, before any call), GuardError, InterruptedRunError or RunError; once the job had begun,
+    the exception's `report` holds the numbers. A rejected or unknown send raises nothing: see
+    `Report.raise_for_failures`.
+    """
+    async with AsyncExitStack() as stack:
+        executor = ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader")
+        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        loaded = load_job(job, variables=vars, base_url=base_url)
+        if limit is not None and limit < 1:
+            raise JobError(Problem("must be at least 1", field="--limit"))
+        opened = stack.enter_context(open_job(loaded))
+        problems = [] if emulate else secret_problems(opened)
+        if problems:
+            raise JobError(problems)
+        check_due(loaded, loaded.policy, time.time(), observers)
+        if emulate:
+            ledger = await _emulate(stack, opened, executor)
+        current = Run(opened, open_ledger(ledger, loaded.base_dir), observers, limited=limit is not None)
+        if handle_signals:
+            stack.enter_context(_signals(current))
+        stopping = partial(lambda run: run.interrupted is not None, current)
+        checked = await check_input(
+            opened, executor, limit=limit, precheck=precheck, with_secrets=True, stopping=stopping
+        )
+        if current.interrupted is not None:
+            raise current.interrupted
+        if checked.problems:
+            raise JobError(checked.problems, more=checked.more)
+        current.observe(Event(EventName.AUDIENCE_CHECKED, loaded.name, count=checked.sends))
+        most = loaded.policy.max_sends
+        if most is not None and checked.sends > most:
+            raise _refuse(loaded, f"max_sends: {checked.sends:,} sends, at most {most:,} are allowed", checked, observers)
+        if confirm is not None and not confirm(loaded, checked):
+            raise InterruptedRunError("nothing was sent: the question was not answered with yes")
+        current.rows, current.total = checked.rows, checked.sends
+        return await _go(current, partial(_source, opened, executor, current, limit))
+
+
+def _source(opened: Opened, executor: ThreadPoolExecutor, current: Run, limit: int | None) -> SendSource:
+    if opened.job.audience is not None and opened.job.audience.chunk is not None:
+        return chunk_source(opened, current.ledger, current.job_id, executor, limit=limit)
+    return row_source(opened, executor, limit=limit)
+
+
+async def _go(current: Run, make_source: Callable[[], SendSource]) -> Report:
+    """Take the lock, launch, and end the job whatever happens."""
+    try:
+        await current.start()
+        failure: BaseException | None = None
+        try:
+            await current.launch(make_source())
+            failure = current.failure
+        except Exception as wrong:
+            failure = wrong
+        try:
+            report = await current.finish(failure)
+        except BulksendError as wrong:
+            raise failure or wrong from wrong
+        if failure is not None:
+            if isinstance(failure, BulksendError):
+                failure.report = report
+            raise failure
+        return report
+    finally:
+        await current.ledger.close()
+
+
+async def _emulate(stack: AsyncExitStack, opened: Opened, executor: ThreadPoolExecutor) -> str:
+    """Point the job at an emulator of its own; returns the URL of a scratch ledger."""
+    job = opened.job
+    number = len(job.accounts)
+    if opened.audience is not None and opened.accounts.columns:
+        distinct = partial(opened.audience.distinct, opened.accounts.columns, 1000)
+        number = max(1, len(await asyncio.get_running_loop().run_in_executor(executor, distinct)))
+    campaign = job.tables.get("launch", {}).get("campaign_id")
+    campaigns = [str(campaign)] if isinstance(campaign, int | str) and str(campaign).isdigit() else []
+    given = await stack.enter_async_context(
+        emulator(job.provider, accounts=number, limits=job.limits, campaigns=campaigns)
+    )
+    opened.accounts.replace(given)
+    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulksend-emulate-"))
+    return f"sqlite://{Path(scratch) / 'bulksend.db'}"
+
+
+def _signals(current: Run) -> ExitStack:
+    """First signal: no new calls. Second: the run is cancelled where it stands; the ledger is right all the same."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+
+    def caught(name: str) -> None:
+        if current.interrupted is None:
+            current.interrupt(f"stopped by {name}")
+        else:
+            task.cancel()
+
+    stack = ExitStack()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, caught, number.name)
+        stack.callback(loop.remove_signal_handler, number)
+    return stack

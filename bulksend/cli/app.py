@@ -1,0 +1,49 @@
+"""All commands in one place."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bulksend.cli.emulate import emulate
+from bulksend.cli.plan import plan
+from bulksend.cli.run import run
+from bulksend.cli.starter import demo, init, schema
+from bulksend.cli.state import resolve, status, stop
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="bulksend",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=(
+        "Exit codes: 0 all accepted; 1 failed; 2 wrong usage or job file; 3 done, but some rejected or unknown; "
+        "4 refused or stopped by a guard; 75 stopped before the end, run again to go on."
+    ),
+)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001  # typer calls it so
+    if wanted:
+        from bulksend import __version__
+
+        typer.echo(f"bulksend {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Mass push launches through vendor APIs: once each, at the vendor's own limit, with proof."""
+
+
+for command in (init, plan, run, status, resolve, stop, emulate, schema, demo):
+    app.command()(command)

@@ -1,0 +1,115 @@
+"""What the shell says: words to stderr, data to stdout, errors without a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+from bulksend.duration import format_duration
+from bulksend.errors import BulksendError, JobError
+
+if TYPE_CHECKING:
+    from bulksend.api.report import Report
+
+__all__ = ["at_local", "colour", "exit_codes", "print_json", "say", "say_report"]
+
+
+def say(text: str = "") -> None:
+    """Say something to the person: on stderr."""
+    typer.echo(text, err=True)
+
+
+def print_json(data: Mapping[str, object]) -> None:
+    """Print data: one JSON object on stdout."""
+    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def colour(text: str, name: str, *, stream_is_tty: bool) -> str:
+    """Colour a text for a terminal that wants colours."""
+    return typer.style(text, fg=name) if stream_is_tty and "NO_COLOR" not in os.environ else text
+
+
+def at_local(epoch_s: float) -> str:
+    """Write a time for a person: local, to the second, with the offset."""
+    return datetime.fromtimestamp(epoch_s).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+
+
+@contextmanager
+def exit_codes(job: str, *, as_json: bool) -> Iterator[None]:
+    """Turn the library's errors into one line each and the exit code of the README."""
+    try:
+        yield
+    except BulksendError as wrong:
+        lines = wrong.lines() if isinstance(wrong, JobError) else [str(wrong)]
+        report = wrong.report
+        if report is not None:
+            say_report(report, as_json=as_json)  # type: ignore[arg-type]
+        elif as_json:
+            state = "refused" if wrong.exit_code in (2, 4) else "incomplete"
+            print_json({"job": job, "state": state, "error": lines[0], "problems": lines})
+        mark = colour("error:", "red", stream_is_tty=sys.stderr.isatty())
+        for line in lines:
+            say(f"{mark} {line}")
+        raise typer.Exit(wrong.exit_code) from None
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise typer.Exit(1) from None
+
+
+def say_report(report: Report, *, as_json: bool, to_stdout: bool = False) -> None:
+    """Tell a report: as JSON on stdout, or in words."""
+    if as_json:
+        print_json(report.to_dict())
+    if as_json and to_stdout:
+        return
+    for line in _lines(report, is_tty=(sys.stdout if to_stdout else sys.stderr).isatty()):
+        typer.echo(line, err=not to_stdout)
+
+
+def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:
+    yield f'job "{report.job}": {report.state}'
+    if report.holder is not None:
+        yield f"  run by      {report.holder}"
+    figures = [f"{report.accepted:,} accepted"]
+    for number, name, tint in (
+        (report.rejected, "rejected", "red"),
+        (report.unknown, "unknown", "yellow"),
+        (report.pending, "pending", "cyan"),
+    ):
+        text = f"{number:,} {name}"
+        figures.append(colour(text, tint, stream_is_tty=is_tty) if number else text)
+    rows = f" ({report.rows:,} rows)" if report.rows != report.total and report.rows else ""
+    yield f"  sends       {report.total:,}{rows}: {', '.join(figures)}"
+    if report.changed:
+        yield f"  changed     {report.changed:,} settled earlier with another payload; not sent again"
+    waits = f", {report.retried:,} repeated, {report.throttled:,} × told to wait" if report.calls else ""
+    yield f"  calls       {report.calls:,}{waits}"
+    rate = f", {report.rate_per_min:,.0f} sends/min" if report.rate_per_min else ""
+    yield f"  time        {format_duration(report.elapsed_s)}{rate}"
+    for name, stats in report.endpoints.items():
+        yield f"  {name}: {_endpoint(stats)}"
+    for failure in list(report.failures)[:5]:
+        row = f" (row {failure.row})" if failure.row else ""
+        yield f"  {failure.state:<11} {failure.key}{row}: {failure.reason}"
+    if report.rejected + report.unknown > min(5, len(report.failures)) and report.failures:
+        yield f"  … and {report.rejected + report.unknown - min(5, len(report.failures)):,} more"
+    if report.unknown:
+        yield "  An unknown send may have arrived. Settle it: bulksend resolve JOB --accept|--resend KEY..."
+
+
+def _endpoint(stats: Mapping[str, object]) -> str:
+    parts = [f"{stats['calls']:,} calls", f"at most {stats['max_in_window']:,} in a window of {stats['limit']}"]
+    if stats.get("utilization") is not None:
+        parts.append(f"{stats['utilization']:.1%} of the limit")
+    if stats.get("p50_ms") is not None:
+        parts.append(f"p50 {stats['p50_ms']:g} ms, p99 {stats['p99_ms']:g} ms")
+    return ", ".join(parts)

@@ -1,0 +1,114 @@
+"""`bulksend run`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bulksend.cli.options import BaseUrl, JobFile, Json, LedgerUrl, Limit, Vars, variables
+from bulksend.cli.printing import at_local, exit_codes, say, say_report
+from bulksend.observe.logs import LogFormat, Logs
+
+if TYPE_CHECKING:
+    from bulksend.api.report import Report
+    from bulksend.job.check import Checked
+    from bulksend.job.file import Job
+    from bulksend.observe.progress import Progress
+
+__all__ = ["run"]
+
+
+def run(
+    job: JobFile,
+    *,
+    var: Vars = [],  # noqa: B006  # typer copies it
+    ledger: LedgerUrl = None,
+    base_url: BaseUrl = None,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Send to an emulator of the vendor, with a scratch ledger: a dress rehearsal.")
+    ] = False,
+    limit: Limit = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending (asked on a terminal only).")] = False,
+    precheck: Annotated[
+        bool, typer.Option("--precheck/--no-precheck", help="Check every row before the first call.")
+    ] = True,
+    as_json: Json = False,
+    log: Annotated[
+        LogFormat | None, typer.Option("--log", help="Log lines on stderr; default: console on a terminal, else json.")
+    ] = None,
+    log_file: Annotated[
+        Path | None, typer.Option("--log-file", metavar="FILE", help="Append every event to FILE as JSON lines.")
+    ] = None,
+    progress: Annotated[
+        bool | None, typer.Option("--progress/--no-progress", help="The progress bar; default: on a terminal.")
+    ] = None,
+) -> None:
+    """Send what the job has not sent yet.
+
+    The same job again goes on where it stopped; a finished job sends nothing. Ctrl-C finishes the calls under way.
+
+    Example: bulksend run spring-sale.toml --var day=2026-04-01 --yes
+    """
+    from bulksend.api.blocking import run as run_job
+
+    is_terminal = sys.stderr.isatty()
+    with exit_codes(job.name, as_json=as_json):
+        logs = Logs(log, log_file)
+        bar = _bar() if (progress if progress is not None else is_terminal) else None
+        asks = is_terminal and sys.stdin.isatty() and not yes and not emulate
+
+        def confirm(loaded: Job, checked: Checked) -> bool:
+            if bar is not None:
+                endpoint = loaded.provider.flow(loaded.tables).steps[-1][1].name
+                bar.expect(loaded.limit(endpoint), len(checked.by_account))
+            return not asks or _ask(loaded, checked)
+
+        try:
+            report = run_job(
+                job,
+                vars=variables(var),
+                ledger=ledger,
+                base_url=base_url,
+                emulate=emulate,
+                limit=limit,
+                precheck=precheck,
+                observers=[logs, *([bar] if bar is not None else [])],
+                confirm=confirm,
+                handle_signals=True,
+            )
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            # The second signal: the ledger has every intent, so what was under way is unknown in the next run.
+            if bar is not None:
+                bar.close()
+            say("error: stopped at once; run again to go on")
+            sys.stdout.flush()
+            os._exit(75)
+        finally:
+            if bar is not None:
+                bar.close()
+            logs.close()
+        _say_idle(report)
+        say_report(report, as_json=as_json)
+        raise typer.Exit(report.exit_code)
+
+
+def _bar() -> Progress:
+    from bulksend.observe.progress import Progress
+
+    return Progress(sys.stderr)
+
+
+def _ask(job: Job, checked: Checked) -> bool:
+    accounts = ", ".join(sorted({spec.base_url for spec in job.accounts.values()}))
+    return typer.confirm(f'Run job "{job.name}" with {checked.sends:,} sends to {accounts}?', err=True)
+
+
+def _say_idle(report: Report) -> None:
+    if report.calls == 0 and report.pending == 0:
+        when = f", finished {at_local(report.finished_at)}" if report.finished_at is not None else ""
+        say(f'job "{report.job}" was finished before{when}: nothing was sent')

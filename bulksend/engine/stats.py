@@ -1,0 +1,99 @@
+"""What the calls of a run amount to, per endpoint: counts, latency, share of the limit, the window proof."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from bulksend.engine.rate import WindowCount
+from bulksend.model import Limit
+
+__all__ = ["EndpointStats", "Latencies"]
+
+STEPS_PER_DOUBLING = 16
+
+
+class Latencies:
+    """A histogram whose buckets grow by 4.4 %: percentiles within that, in constant memory."""
+
+    __slots__ = ("_buckets", "count")
+
+    def __init__(self) -> None:
+        self._buckets: Counter[int] = Counter()
+        self.count = 0
+
+    def add(self, seconds: float) -> None:
+        """Count one latency."""
+        self._buckets[round(math.log2(max(seconds, 1e-6)) * STEPS_PER_DOUBLING)] += 1
+        self.count += 1
+
+    def percentile_ms(self, share: float) -> float | None:
+        """Return the latency that this share (0 to 1) of the calls did not pass, in milliseconds; None without calls."""
+        wanted = math.ceil(self.count * share)
+        seen = 0
+        for bucket in sorted(self._buckets):
+            seen += self._buckets[bucket]
+            if seen >= wanted:
+                return float(round(2 ** (bucket / STEPS_PER_DOUBLING) * 1000, 1))
+        return None
+
+
+class EndpointStats:
+    """One endpoint's calls in a run, over all accounts; windows are counted per account, and the fullest one is told."""
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.calls = 0
+        self.throttled = 0
+        self.retried = 0
+        self.latencies = Latencies()
+        self.first_at_s = math.inf
+        self.last_at_s = -math.inf
+        self.last_reply_at_s = -math.inf
+        self._windows: dict[str, WindowCount] = {}
+        self._calls: Counter[str] = Counter()
+
+    def left(self, account: str, at_s: float) -> None:
+        """Count a call that passed the gate."""
+        self.calls += 1
+        self._calls[account] += 1
+        self.first_at_s = min(self.first_at_s, at_s)
+        self.last_at_s = max(self.last_at_s, at_s)
+        window = self._windows.get(account)
+        if window is None:
+            window = self._windows[account] = WindowCount(self.limit.windows[0])
+        window.add(at_s)
+
+    def answered(self, duration_s: float, at_s: float) -> None:
+        """Count a whole reply."""
+        self.latencies.add(duration_s)
+        self.last_reply_at_s = max(self.last_reply_at_s, at_s)
+
+    @property
+    def max_in_window(self) -> int:
+        """Return the most calls that any account made in any window (the first, where the limit has several)."""
+        return max((window.most for window in self._windows.values()), default=0)
+
+    @property
+    def utilization(self) -> float | None:
+        """Return the busiest account's rate between first and last call as a share of the limit; None under two calls."""
+        calls = max(self._calls.values(), default=0)
+        if calls < 2:
+            return None
+        allowed_per_s = min(window.calls / window.period_s for window in self.limit.windows)
+        # A run shorter than a second says nothing about a rate: its burst is set against a whole second.
+        took_s = max(self.last_at_s - self.first_at_s, 1.0)
+        return min(1.0, (calls - 1) / took_s / allowed_per_s)
+
+    def summary(self) -> dict[str, object]:
+        """Return the endpoint's part of the summary."""
+        utilization = self.utilization
+        return {
+            "limit": str(self.limit),
+            "calls": self.calls,
+            "throttled": self.throttled,
+            "max_in_window": self.max_in_window,
+            "utilization": None if utilization is None else round(utilization, 4),
+            "p50_ms": self.latencies.percentile_ms(0.5),
+            "p99_ms": self.latencies.percentile_ms(0.99),
+        }

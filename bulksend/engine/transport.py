@@ -1,0 +1,197 @@
+"""The only door to aiohttp's client: a Call goes out, a Reply comes back, or a value that says how far it got."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Protocol, Self
+
+import aiohttp
+from aiohttp import ClientTimeout
+from yarl import URL
+
+from bulksend.engine.limiter import StoppedError
+from bulksend.model import Call, Lost, NotSent, Reply
+
+__all__ = ["AiohttpTransport", "Transport"]
+
+CONNECT_TIMEOUT_S = 10.0
+CALL_TIMEOUT_S = 30.0
+KEEP_ALIVE_S = 4.0
+"""Idle connections are dropped before common servers (5 s) drop them: a reset after the request left is an unknown."""
+REPLY_MOST_BYTES = 1 << 20
+
+
+class Transport(Protocol):
+    """How calls reach the vendor."""
+
+    async def send(self, call: Call, leave: Callable[[], Awaitable[None]]) -> Reply | Lost | NotSent:
+        """Make one call. `leave` is awaited with a connection at hand, as the last thing before the wire.
+
+        NotSent is proof that no byte of the request left; never raises for what the network or the vendor does.
+        """
+
+    async def close(self) -> None:
+        """Close every connection."""
+
+
+class _Departure:
+    """One call on its way out: when it left, and its clock for the whole call."""
+
+    __slots__ = ("call_timeout_s", "left_at_s", "timeout", "wait")
+
+    def __init__(
+        self, wait: Callable[[], Awaitable[None]], timeout: asyncio.Timeout, call_timeout_s: float
+    ) -> None:
+        self.wait = wait
+        self.timeout = timeout
+        self.call_timeout_s = call_timeout_s
+        self.left_at_s: float | None = None
+
+
+_departing: ContextVar[_Departure] = ContextVar("bulksend_departing")
+
+
+class _SecondConnectError(aiohttp.ClientConnectionError):
+    """aiohttp was about to send the request again by itself."""
+
+
+class _GatedConnector(aiohttp.TCPConnector):
+    """Hands a connection to aiohttp only when the call's turn has come, and only while it is still open."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[aiohttp.tracing.Trace], timeout: ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        departure = _departing.get()
+        if departure.left_at_s is not None:
+            raise _SecondConnectError("the request had left")
+        loop = asyncio.get_running_loop()
+        had_turn = False
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if not had_turn:
+                departure.timeout.reschedule(None)
+                try:
+                    await departure.wait()
+                except BaseException:
+                    connection.release()
+                    raise
+                had_turn = True
+                departure.timeout.reschedule(loop.time() + departure.call_timeout_s)
+            # The server may have closed the connection while the call waited for its turn.
+            if connection.protocol is not None and connection.protocol.is_connected():
+                departure.left_at_s = loop.time()
+                return connection
+            connection.close()
+
+
+class AiohttpTransport:
+    """A `Transport` over a `ClientSession`: connections are reused, redirects are not followed, no cookies are kept."""
+
+    def __init__(self, *, call_timeout_s: float = CALL_TIMEOUT_S, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        self._call_timeout_s = call_timeout_s
+        self._connect_timeout_s = connect_timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, wrong: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=_GatedConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=ClientTimeout(total=None),
+                headers={"User-Agent": "bulksend", "Accept": "*/*"},
+                raise_for_status=False,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the session and its connections."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    async def send(self, call: Call, leave: Callable[[], Awaitable[None]]) -> Reply | Lost | NotSent:
+        """Make one call; the clock for the whole call starts when it leaves."""
+        departure: _Departure | None = None
+        try:
+            async with asyncio.timeout(self._connect_timeout_s) as timeout:
+                departure = _Departure(leave, timeout, self._call_timeout_s)
+                token = _departing.set(departure)
+                try:
+                    return await self._exchange(call, departure)
+                finally:
+                    _departing.reset(token)
+        except StoppedError:
+            return NotSent("the run is stopping")
+        except TimeoutError:
+            if departure is None or departure.left_at_s is None:
+                return NotSent(f"no connection within {self._connect_timeout_s:g} s")
+            return Lost(f"no whole reply within {self._call_timeout_s:g} s")
+        except _TooLargeError:
+            return Lost(f"the reply is larger than {REPLY_MOST_BYTES >> 20} MiB")
+        except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError, EOFError) as wrong:
+            reason = _reason(wrong)
+            return NotSent(reason) if departure is None or departure.left_at_s is None else Lost(reason)
+
+    async def _exchange(self, call: Call, departure: _Departure) -> Reply:
+        request = self._open().request(
+            call.endpoint.method,
+            URL(call.url, encoded=True),
+            data=call.body,
+            headers=call.headers,
+            allow_redirects=False,
+        )
+        loop = asyncio.get_running_loop()
+        async with request as response:
+            body = await self._body(response)
+            left_at_s = departure.left_at_s
+            assert left_at_s is not None
+            headers = {name.lower(): text for name, text in response.headers.items()}
+            return Reply(response.status, headers, body, loop.time() - left_at_s)
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        parts, size = [], 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > REPLY_MOST_BYTES:
+                response.close()
+                raise _TooLargeError
+            parts.append(part)
+        return b"".join(parts)
+
+
+class _TooLargeError(Exception):
+    """The reply is past its bound."""
+
+
+def _reason(wrong: BaseException) -> str:
+    """Say what happened in words that hold no header, body or address beyond the host."""
+    match wrong:
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name {wrong.host} is not found"
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return f"TLS with {wrong.host} failed ({type(wrong).__name__})"
+        case aiohttp.ClientConnectorError():
+            said = wrong.os_error.strerror or type(wrong.os_error).__name__
+            return f"no connection to {wrong.host}:{wrong.port}: {said}"
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
+            return "the connection was closed without a reply"
+        case aiohttp.ClientPayloadError():
+            return "the reply broke off"
+        case aiohttp.ClientOSError():
+            return "the connection was reset" if wrong.errno else "the connection failed"
+        case aiohttp.ClientResponseError():
+            return "the reply is not HTTP"
+        case _:
+            return f"the call failed ({type(wrong).__name__})"

@@ -1,0 +1,101 @@
+"""The look at the whole audience before the first call: every row rendered and checked, nothing kept but counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from bulksend.errors import Problem
+from bulksend.job.render import Renderer, chunk_key
+from bulksend.model import Send
+
+__all__ = ["Checked", "Row", "check_rows", "in_chunks"]
+
+PROBLEMS_MOST = 100
+SAMPLES = 3
+
+Row = Sequence[object]
+Numbered = tuple[int, Row]
+
+
+@dataclass(slots=True)
+class Checked:
+    """What the look found; `problems` holds the first hundred, `more` counts the rest."""
+
+    rows: int = 0
+    sends: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    more: int = 0
+    samples: list[Send] = field(default_factory=list)
+    by_account: Counter[str] = field(default_factory=Counter)
+    """Sends per account name."""
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """Note problems, up to the first hundred."""
+        for problem in problems:
+            if len(self.problems) < PROBLEMS_MOST:
+                self.problems.append(problem)
+            else:
+                self.more += 1
+
+
+def in_chunks(rows: Iterable[Numbered], size: int, account_of: Callable[[Row], str]) -> Iterator[list[Numbered]]:
+    """Group rows into chunks of one account each, in order; the last of each account may be smaller."""
+    opened: dict[str, list[Numbered]] = {}
+    for row in rows:
+        name = account_of(row[1])
+        chunk = opened.setdefault(name, [])
+        chunk.append(row)
+        if len(chunk) == size:
+            del opened[name]
+            yield chunk
+    yield from opened.values()
+
+
+def check_rows(
+    renderer: Renderer, batches: Iterable[Sequence[Row]], *, with_secrets: bool, stopping: Callable[[], bool]
+) -> Checked:
+    """Render and check every row; ends early when `stopping` says so."""
+    checked = Checked()
+    spec = renderer.job.audience
+
+    def numbered() -> Iterator[Numbered]:
+        for batch in batches:
+            if stopping():
+                return
+            for row in batch:
+                checked.rows += 1
+                yield checked.rows, row
+
+    def note(send: Send | None, problems: list[Problem]) -> None:
+        checked.sends += 1
+        checked.add(problems)
+        if send is not None:
+            checked.by_account[send.account.name] += 1
+            if len(checked.samples) < SAMPLES:
+                checked.samples.append(send)
+
+    if spec is not None and spec.chunk is not None:
+
+        def name_of(row: Row) -> str:
+            return "\0".join(str(cell) for cell in row[1 : 1 + len(renderer.accounts.columns)])
+
+        for chunk in in_chunks(numbered(), spec.chunk, name_of):
+            key = chunk_key([str(row[0]) for _, row in chunk])
+            first = chunk[0][0]
+            send, problems = renderer.chunk(key, first, [row for _, row in chunk], with_secrets=with_secrets)
+            if len(chunk) > 1 and problems:
+                # Named by the row that is wrong, not by the chunk: each row is looked at alone.
+                problems = [
+                    one
+                    for number, row in chunk
+                    for one in renderer.chunk(str(row[0]), number, [row], with_secrets=with_secrets)[1]
+                ] or problems
+            note(send, problems)
+        return checked
+    for number, row in numbered():
+        note(*renderer.send(number, row, with_secrets=with_secrets))
+    return checked
+
+

@@ -1,0 +1,106 @@
+"""What is looked for in the keys of an audience, as SQL over its rows; DuckDB is not known here, only its language."""
+
+# ruff: noqa: S608 - the parts put in are made here or quoted by `literal`; no values of rows are among them
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from bulksend.job.tables import MAX_LINE, literal
+
+__all__ = ["KEY_RULE", "KEY_TYPES", "Duplicate", "KeyCheck", "KeyColumn"]
+
+KEY_TYPES = re.compile(
+    r"VARCHAR|U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DATE|UUID|DECIMAL\(\d+,\s?0\)|ENUM\(.*", re.DOTALL
+)
+"""Types whose text is the same in DuckDB and in Python."""
+KEY_RULE = "a key must be text or a whole number"
+_SPACE = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
+_BLANK = f"(k is null or trim(k, {literal(_SPACE)}) = '')"
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A key that stands in more than one row: the first two of them, counted from 1."""
+
+    key: str
+    first_row: int
+    second_row: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCheck:
+    """What is wrong with the keys; the tuples hold the first few in the order of (second) rows, the counts all.
+
+    `duplicate_count` counts keys, not rows.
+    """
+
+    rows: int
+    duplicates: tuple[Duplicate, ...]
+    duplicate_count: int
+    blank_rows: tuple[int, ...]
+    blank_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    """The key of a relation: `text` is its expression as text. For raw JSON objects, `pointer` leads to it.
+
+    The queries sort no more than a hash of 128 bits and a row number or two, so that they spill well: a sort as wide as
+    the keys needs memory that grows with the rows.
+    """
+
+    relation: str
+    text: str
+    name: str
+    pointer: str | None = None
+
+    @property
+    def _keys(self) -> str:
+        return f"select {self.text} as k, row_number() over () as r from {self.relation}"
+
+    def counts(self, most: int) -> str:
+        """Query (rows, blank keys, the first blank rows, first row with a key of a wrong type, first with two keys)."""
+        counts = f"count(*), count(*) filter ({_BLANK}), min(r, {most}) filter ({_BLANK})"
+        if self.pointer is None:
+            return f"select {counts}, null, null from ({self._keys})"
+        pointer = literal(self.pointer)
+        typed = f"json_type(json, {pointer}) as t"
+        # A row holds the last of two values of the same name, DuckDB looks at the first: such an object is refused.
+        twice = f"len(list_filter(json_keys(json), lambda name: name = {literal(self.name)})) > 1 as twice"
+        keys = f"select {self.text} as k, row_number() over () as r, {typed}, {twice} from {self.relation}"
+        odd = "min(r) filter (t not in ('VARCHAR', 'UBIGINT', 'BIGINT', 'NULL'))"
+        return f"select {counts}, {odd}, min(r) filter (twice) from ({keys})"
+
+    def duplicates(self, most: int) -> str:
+        """Query (keys that stand twice, first rows of some, second rows of the same), in the order of second rows."""
+        hashed = f"select md5_number(k) as h, r from ({self._keys}) where not {_BLANK}"
+        neighbours = (
+            f"select h, r, lag(r) over w as first, lag(h) over w as h1, lag(h, 2) over w as h2 from ({hashed}) "
+            "window w as (order by h, r)"
+        )
+        return (
+            f"select count(*), arg_min(first, r, {most}), min(r, {most}) from ({neighbours}) "
+            "where h = h1 and h2 is distinct from h"
+        )
+
+    def texts(self, rows: list[int]) -> str:
+        """Query (row, key) of these rows."""
+        return f"select r, k from ({self._keys}) where r in ({', '.join(map(str, rows))})"
+
+    def members(self, path: Path) -> str:
+        """Query (row, chunk) of each key in a file of chunk number and key, in the order of the rows."""
+        reader = (
+            f"read_csv({literal(str(path.absolute()))}, columns={{'c': 'BIGINT', 'k': 'VARCHAR'}}, header=false, "
+            f"auto_detect=false, delim=',', quote='\"', escape='\"', max_line_size={MAX_LINE}, "
+            f"buffer_size={2 * MAX_LINE})"
+        )
+        # Not a join, whose hash table has to fit in memory: sorted by key, a member stands right before its row.
+        both = (
+            f"select md5_number(k) as h, 0 as r, c from {reader} "
+            f"union all select md5_number(k), r, null from ({self._keys}) where k is not null"
+        )
+        placed = f"select r, lag(c) over w as c, h, lag(h) over w as before from ({both}) window w as (order by h, r)"
+        return f"select r, c from ({placed}) where r > 0 and h = before and c is not null order by r"

@@ -1,0 +1,207 @@
+"""From a row of the audience to a send: the tables of the job file filled in, read and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+from bulksend.errors import JobError, Problem
+from bulksend.fields import Fault, did_you_mean, read_table
+from bulksend.job.accounts import Accounts
+from bulksend.job.file import Job
+from bulksend.job.template import Template, is_blank
+from bulksend.model import Account, Endpoint, Send, Step
+from bulksend.providers import Flow
+
+__all__ = ["Renderer", "chunk_key"]
+
+KEY_MOST = 512
+WHOLE_JOB_KEY = "all"
+"""The key of the one send of a job without an audience."""
+
+
+def chunk_key(keys: Sequence[str]) -> str:
+    """Return a chunk's key: a hash of its members' keys, in order."""
+    return "chunk-" + hashlib.blake2b(json.dumps(keys).encode(), digest_size=10).hexdigest()
+
+
+class _Table:
+    """One provider table of the job file, compiled: what differs per row is read and checked per row."""
+
+    def __init__(self, job: Job, name: str, endpoint: Endpoint, columns: Sequence[str], *, chunked: bool) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self._job = job
+        self._fields = job.provider.tables[name]
+        raw = job.tables[name]
+        probe = Template(raw, columns=columns, chunked=chunked)
+        static = [field for field in raw if field not in probe.dynamic]
+        loose = {path.split(".")[1] for path in job.loose if path.startswith(f"{name}.")}
+        values, _ = read_table(self._fields, raw, name, loose=loose, only=static)
+        # Texts stay as written, since the template still turns `$${` into `${` in them.
+        typed = {field: value for field, value in values.items() if not isinstance(value, str | Mapping | list)}
+        self.template = Template({**raw, **typed}, columns=columns, chunked=chunked)
+
+    def step(self, values: Sequence[object], account: Account) -> tuple[Step | None, list[Fault]]:
+        body, blanks = self.template.render(values)
+        if blanks:
+            return None, [Fault(f"${{{column}}}", "has no value in this row") for column in dict.fromkeys(blanks)]
+        dynamic = self.template.dynamic
+        body, faults = read_table(self._fields, body, self.name, loose=dynamic, only=dynamic)
+        faults += self._job.provider.check(self.name, body, self._job.tables)
+        if faults:
+            return None, faults
+        try:
+            return self._job.provider.step(self.endpoint, self.name, body, account), []
+        except (TypeError, UnicodeEncodeError):
+            return None, [Fault(self.name, "holds a value that JSON cannot carry")]
+
+
+class Renderer:
+    """Makes the sends of a job. `columns` is what it needs of each row, the key first."""
+
+    def __init__(self, job: Job, flow: Flow, accounts: Accounts) -> None:
+        self.job = job
+        self.accounts = accounts
+        self._label = "the audience"
+        chunked = job.audience is not None and job.audience.chunk is not None
+        columns: dict[str, None] = {job.audience.key: None} if job.audience is not None else {}
+        columns |= dict.fromkeys(accounts.columns)
+        faults: list[Fault] = []
+        self._steps: list[_Table] = []
+        for name, endpoint in flow.steps:
+            try:
+                table = _Table(job, name, endpoint, list(columns), chunked=chunked)
+            except ValueError as wrong:
+                faults += [_placed(job, name, wrong, chunked=chunked)]
+                continue
+            for column in table.template.columns:
+                columns.setdefault(column)
+            self._steps.append(table)
+        self._prepare: list[_Table] = []
+        for name, endpoint in flow.prepare:
+            try:
+                table = _Table(job, name, endpoint, (), chunked=False)
+            except ValueError as wrong:
+                faults += [_placed(job, name, wrong, chunked=False)]
+                continue
+            if table.template.columns:
+                column = table.template.columns[0]
+                faults.append(Fault(name, f"is made once for the job: ${{{column}}} cannot stand in it"))
+            self._prepare.append(table)
+        if job.audience is None and columns:
+            faults.append(Fault("audience", f"is missing: ${{{next(iter(columns))}}} needs a table of rows"))
+        if faults:
+            raise JobError([job.problem(fault) for fault in faults])
+        self.columns = tuple(columns)
+        order = {name: index for index, name in enumerate(self.columns)}
+        self._account_at = [order[name] for name in accounts.columns]
+
+    def check_columns(self, available: Sequence[str], label: str) -> None:
+        """Raise JobError for every `${column}` that the audience does not have."""
+        self._label = label
+        problems = []
+        for column in self.columns:
+            if column not in available:
+                path = _where_used(self.job, column)
+                text = f"{label} has no column {column!r}{did_you_mean(column, available)}"
+                problems.append(self.job.problem(Fault(path, text)))
+        if problems:
+            raise JobError(problems)
+
+    def account_of(self, row: Sequence[object], *, with_secrets: bool = True) -> Account:
+        """Return the account that a row (not a chunk) belongs to; raises JobError."""
+        return self.accounts.of([row[index] for index in self._account_at], with_secrets=with_secrets)
+
+    def send(self, number: int, row: Sequence[object], *, with_secrets: bool = True) -> tuple[Send | None, list[Problem]]:
+        """Return the send of a row, or what is wrong with it."""
+        key = row[0] if self.columns else WHOLE_JOB_KEY
+        if is_blank(key):
+            return None, [Problem("the key is blank", file=self._label, row=number)]
+        return self._send(number, str(key), row, row, 1, with_secrets=with_secrets)
+
+    def chunk(
+        self, key: str, number: int, rows: Sequence[Sequence[object]], *, with_secrets: bool = True
+    ) -> tuple[Send | None, list[Problem]]:
+        """Return the send of a chunk of rows, or what is wrong with it."""
+        columns = [list(cells) for cells in zip(*rows, strict=True)]
+        return self._send(number, key, rows[0], columns, len(rows), with_secrets=with_secrets)
+
+    def _send(
+        self, number: int, key: str, row: Sequence[object], values: Sequence[object], rows: int, *, with_secrets: bool
+    ) -> tuple[Send | None, list[Problem]]:
+        def problem(text: str, field: str | None = None) -> Problem:
+            if not self.columns:
+                return self.job.problem(Fault(field or "launch", text))
+            return Problem(text, file=self._label, row=number, key=key, field=field)
+
+        if len(key) > KEY_MOST or not key.isprintable():
+            key = key[:20].encode("unicode_escape").decode() + "…"
+            return None, [problem(f"the key is longer than {KEY_MOST} characters or holds control characters")]
+        try:
+            account = self.account_of(row, with_secrets=with_secrets)
+        except JobError as wrong:
+            return None, [problem(one.text, one.field) for one in wrong.problems]
+        steps, problems = [], []
+        for table in self._steps:
+            step, faults = table.step(values, account)
+            if step is not None:
+                steps.append(step)
+            problems += [problem(fault.text, fault.path) for fault in faults]
+        if problems:
+            return None, problems
+        return Send(key, number, account, tuple(steps), _fingerprint(steps), rows), []
+
+    def prepare(self, account: Account) -> list[Send]:
+        """Return the calls that are made once for an account before its sends; the key is the account's name."""
+        sends = []
+        for table in self._prepare:
+            step, faults = table.step((), account)
+            if step is None:
+                raise JobError([self.job.problem(fault) for fault in faults])
+            sends.append(Send(f"{account.name}/{table.endpoint.name}", 0, account, (step,), _fingerprint([step])))
+        return sends
+
+
+def _fingerprint(steps: Sequence[Step]) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    for step in steps:
+        digest.update(step.body)
+        digest.update((step.ref or "").encode())
+    return int.from_bytes(digest.digest(), "big", signed=True)
+
+
+def _search(value: object, path: str, found: Callable[[str], bool]) -> str | None:
+    """Return the path of the first text for which `found` holds."""
+    if isinstance(value, str):
+        return path if found(value) else None
+    items: Sequence[tuple[str, object]] = []
+    if isinstance(value, Mapping):
+        items = [(f"{path}.{name}", item) for name, item in value.items()]
+    elif isinstance(value, list):
+        items = [(path, item) for item in value]
+    return next((where for inner, item in items if (where := _search(item, inner, found)) is not None), None)
+
+
+def _where_used(job: Job, column: str) -> str:
+    for name, table in job.tables.items():
+        where = _search(table, name, lambda text: f"${{{column}}}" in text or f"${{{column}[]}}" in text)
+        if where is not None:
+            return where
+    if job.audience is not None and job.audience.key == column:
+        return "audience.key"
+    return "audience.account" if job.audience is not None and job.audience.account is not None else "account"
+
+
+def _placed(job: Job, name: str, wrong: ValueError, *, chunked: bool) -> Fault:
+    """Say in which field of a table a placeholder is wrong."""
+
+    def fails(text: str) -> bool:
+        try:
+            Template({"field": text}, chunked=chunked)
+        except ValueError as again:
+            return str(again) == str(wrong)
+        return False
+
+    return Fault(_search(job.tables[name], name, fails) or name, str(wrong))
