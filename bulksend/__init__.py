@@ -1,7 +1,7 @@
 """Mass push launches through vendor APIs: once each, at the vendor's own limit, with proof.
 
-    report = bulksend.run("spring-sale.toml", vars={"day": "2026-04-01"})
-    report.raise_for_failures()
+report = bulksend.run("spring-sale.toml", vars={"day": "2026-04-01"})
+report.raise_for_failures()
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
 """The exception tree: what went wrong with the *run*; a refused launch is a value, never an exception.
 
-    BulksendError                 exit code
-    ├── JobError                  2   the job file, the audience or the arguments are wrong; nothing was called
-    ├── GuardError                4   a guard of [policy] refused the job or stopped it
-    ├── InterruptedRunError      75   stopped before the end by a signal or by `stop`; run again to go on
-    ├── SendsFailedError          3   raised by `Report.raise_for_failures()` only
-    └── RunError                  1   the run could not go on; nothing acknowledged is lost
-        ├── LedgerError               the disk or the database failed, or a guarded transition did not hold
-        │   ├── LedgerVersionError    the ledger was written by a newer bulksend
-        │   └── JobLockedError        another process runs this job
-        ├── DeniedError               the vendor refuses the credentials (401, or 403 that is not throttling)
-        ├── NetworkError              the vendor cannot be reached
-        ├── PrepareError              the vendor refused what every send depends on (a campaign create)
-        └── EmulatorError             the emulator's process did not come up
+BulksendError                 exit code
+├── JobError                  2   the job file, the audience or the arguments are wrong; nothing was called
+├── GuardError                4   a guard of [policy] refused the job or stopped it
+├── InterruptedRunError      75   stopped before the end by a signal or by `stop`; run again to go on
+├── SendsFailedError          3   raised by `Report.raise_for_failures()` only
+└── RunError                  1   the run could not go on; nothing acknowledged is lost
+    ├── LedgerError               the disk or the database failed, or a guarded transition did not hold
+    │   ├── LedgerVersionError    the ledger was written by a newer bulksend
+    │   └── JobLockedError        another process runs this job
+    ├── DeniedError               the vendor refuses the credentials (401, or 403 that is not throttling)
+    ├── NetworkError              the vendor cannot be reached
+    ├── PrepareError              the vendor refused what every send depends on (a campaign create)
+    └── EmulatorError             the emulator's process did not come up
 """
 
 from __future__ import annotations

@@ -82,7 +82,12 @@ def unknown_fields(fields: Fields, body: Mapping[str, object], path: str) -> lis
 
 
 def read_table(
-    fields: Fields, body: Mapping[str, object], path: str, *, loose: Collection[str] = (), only: Collection[str] | None = None
+    fields: Fields,
+    body: Mapping[str, object],
+    path: str,
+    *,
+    loose: Collection[str] = (),
+    only: Collection[str] | None = None,
 ) -> tuple[dict[str, object], list[Fault]]:
     """Read a table by its fields: the values in the field's own type, and every fault.
 
@@ -101,7 +106,9 @@ def read_table(
             continue
         value = body[name]
         if spec.kind is Kind.TABLE and spec.fields and isinstance(value, Mapping):
-            values[name], inner = read_table(spec.fields, value, f"{path}.{name}", loose=spec.fields if name in loose else ())
+            values[name], inner = read_table(
+                spec.fields, value, f"{path}.{name}", loose=spec.fields if name in loose else ()
+            )
             faults += inner
             continue
         try:
@@ -245,7 +252,15 @@ def json_schema(fields: Fields) -> dict[str, object]:
             one |= json_schema(spec.fields)
         if spec.kind in (Kind.INTEGER, Kind.BOOLEAN, Kind.LIST, Kind.TABLE):
             template = {"type": "string", "pattern": r"^\$\{[^}]+\}$"}
-            one = {"anyOf": [one, template], **({"description": one.pop("description")} if "description" in one else {})}
+            one = {
+                "anyOf": [one, template],
+                **({"description": one.pop("description")} if "description" in one else {}),
+            }
         properties[name] = one
     required = [name for name, spec in fields.items() if spec.required]
-    return {"type": "object", "properties": properties, "additionalProperties": False, **({"required": required} if required else {})}
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        **({"required": required} if required else {}),
+    }

@@ -95,7 +95,9 @@ class Launch:
         await self._sender.run(first(), settled, self.ref_of)
         if failed:
             send, settle = failed[0]
-            text = f"canary: of the first {number} sends, the one with key {send.key} (row {send.row}) was {settle.state}"
+            text = (
+                f"canary: of the first {number} sends, the one with key {send.key} (row {send.row}) was {settle.state}"
+            )
             self.guard(f"{text}: {settle.reason}; the rest was not sent")
         elif taken and not self._sender.stopping:
             self._observe(Event(EventName.CANARY_PASSED, self._sender.job, count=taken))

@@ -158,7 +158,9 @@ class Run:
         done = report.state is JobState.DONE
         await self.ledger.end_job(self.job_id, report.state, report.to_dict(), counts_as_finish=done)
         name = EventName.RUN_FINISHED if failure is None else EventName.RUN_FAILED
-        self.observe(Event(name, self.job.name, count=report.accepted, reason=None if failure is None else str(failure)))
+        self.observe(
+            Event(name, self.job.name, count=report.accepted, reason=None if failure is None else str(failure))
+        )
         return report
 
     async def report(self, record: JobRecord, failure: BaseException | None) -> Report:
@@ -287,7 +289,9 @@ async def run_async(
         current.observe(Event(EventName.AUDIENCE_CHECKED, loaded.name, count=checked.sends))
         most = loaded.policy.max_sends
         if most is not None and checked.sends > most:
-            raise _refuse(loaded, f"max_sends: {checked.sends:,} sends, at most {most:,} are allowed", checked, observers)
+            raise _refuse(
+                loaded, f"max_sends: {checked.sends:,} sends, at most {most:,} are allowed", checked, observers
+            )
         if confirm is not None and not confirm(loaded, checked):
             raise InterruptedRunError("nothing was sent: the question was not answered with yes")
         current.rows, current.total = checked.rows, checked.sends

@@ -39,9 +39,13 @@ class Sender:
     ) -> None:
         self._job = load_job(job, variables=vars, base_url=base_url, rows_from_code=True)
         if self._job.audience is None:
-            raise JobError(self._job.problem_at("audience", "is required: its `key` names the field that tells rows apart"))
+            raise JobError(
+                self._job.problem_at("audience", "is required: its `key` names the field that tells rows apart")
+            )
         if self._job.audience.chunk is not None:
-            raise JobError(self._job.problem_at("audience.chunk", "needs an audience file: rows from code are sent one by one"))
+            raise JobError(
+                self._job.problem_at("audience.chunk", "needs an audience file: rows from code are sent one by one")
+            )
         self._ledger = ledger
         self._observers = observers
         self._stack = AsyncExitStack()

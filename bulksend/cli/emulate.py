@@ -24,7 +24,8 @@ def emulate(
     port: Annotated[int, typer.Option("--port", help="Counted up per provider; 0: any free ones.")] = 8900,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     limit: Annotated[
-        list[str], typer.Option("--limit", metavar="ENDPOINT=LIMIT", help="insider.launch=600/6s in place of the documented one.")
+        list[str],
+        typer.Option("--limit", metavar="ENDPOINT=LIMIT", help="insider.launch=600/6s in place of the documented one."),
     ] = [],  # noqa: B006
     latency: Annotated[str, typer.Option("--latency", metavar="TIME", help="20ms, or 20ms±10ms.")] = "0",
     fault: Annotated[
@@ -70,7 +71,6 @@ def emulate(
                 runner.run(main())
         except OSError as wrong:
             raise RunError(f"cannot listen on {host}: {wrong.strerror or wrong}") from None
-
 
 
 def _stop_at_end(descriptor: int, stop: asyncio.Event) -> None:

@@ -24,7 +24,9 @@ def plan(
     var: Vars = [],  # noqa: B006  # typer copies it
     ledger: LedgerUrl = None,
     base_url: BaseUrl = None,
-    emulate: Annotated[bool, typer.Option("--emulate", help="Plan a run with --emulate: no secrets, a fresh ledger.")] = False,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Plan a run with --emulate: no secrets, a fresh ledger.")
+    ] = False,
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
@@ -37,9 +39,7 @@ def plan(
     from bulksend.api.blocking import plan as plan_job
 
     with exit_codes(job.name, as_json=as_json):
-        planned = plan_job(
-            job, vars=variables(var), ledger=ledger, base_url=base_url, limit=limit, emulate=emulate
-        )
+        planned = plan_job(job, vars=variables(var), ledger=ledger, base_url=base_url, limit=limit, emulate=emulate)
         if as_json:
             print_json(planned.to_dict())
         else:

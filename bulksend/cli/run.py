@@ -30,10 +30,13 @@ def run(
     ledger: LedgerUrl = None,
     base_url: BaseUrl = None,
     emulate: Annotated[
-        bool, typer.Option("--emulate", help="Send to an emulator of the vendor, with a scratch ledger: a dress rehearsal.")
+        bool,
+        typer.Option("--emulate", help="Send to an emulator of the vendor, with a scratch ledger: a dress rehearsal."),
     ] = False,
     limit: Limit = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending (asked on a terminal only).")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before sending (asked on a terminal only).")
+    ] = False,
     precheck: Annotated[
         bool, typer.Option("--precheck/--no-precheck", help="Check every row before the first call.")
     ] = True,

@@ -115,7 +115,9 @@ def decide(
             pause = throttle_pause_s(episode, period_s, random) if told is None else told
             return Again(f"HTTP {status}: told to wait", pause_s=max(pause, at_least_s), status=status)
         case Denied(reason=reason, status=status):
-            text = f"HTTP {status} from {endpoint.name}: {reason}; check the token and the account's ids, then run again"
+            text = (
+                f"HTTP {status} from {endpoint.name}: {reason}; check the token and the account's ids, then run again"
+            )
             return Abort(DeniedError(text), f"HTTP {status}: {reason}", status)
         case NotSent(reason=reason):
             if out_of_tries:

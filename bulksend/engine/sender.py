@@ -149,7 +149,9 @@ class Sender:
                     task.cancel()
                 raise
 
-    async def deliver(self, scope: Scope, send: Send, record: SendRecord | None, *, ref: str | None = None) -> Settle | None:
+    async def deliver(
+        self, scope: Scope, send: Send, record: SendRecord | None, *, ref: str | None = None
+    ) -> Settle | None:
         """Take one send through its steps; None when it was left pending because the run stops.
 
         `ref` is what the account's own step (a campaign create) gave.
@@ -400,6 +402,4 @@ class Sender:
         ref: str | None = None,
     ) -> None:
         where = None if endpoint is None else endpoint.name
-        self._observe(
-            Event(name, self.job, where, send.account.name, send.key, send.row, attempt, status, reason, ref)
-        )
+        self._observe(Event(name, self.job, where, send.account.name, send.key, send.row, attempt, status, reason, ref))

@@ -43,9 +43,7 @@ class _Departure:
 
     __slots__ = ("call_timeout_s", "left_at_s", "timeout", "wait")
 
-    def __init__(
-        self, wait: Callable[[], Awaitable[None]], timeout: asyncio.Timeout, call_timeout_s: float
-    ) -> None:
+    def __init__(self, wait: Callable[[], Awaitable[None]], timeout: asyncio.Timeout, call_timeout_s: float) -> None:
         self.wait = wait
         self.timeout = timeout
         self.call_timeout_s = call_timeout_s

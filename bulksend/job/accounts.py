@@ -133,7 +133,9 @@ class Accounts:
             name = str(texts["chooser"])
             spec = self._specs.get(name)
             if spec is None:
-                raise JobError(Problem(f"no table [account.{name}]; there are {', '.join(self._specs)}", field="account"))
+                raise JobError(
+                    Problem(f"no table [account.{name}]; there are {', '.join(self._specs)}", field="account")
+                )
             texts = {**{key: unescape(text) for key, text in spec.ids.items()}}
             texts |= {key: unescape(text) for key, text in spec.secrets.items()}
         else:
@@ -156,6 +158,7 @@ class Accounts:
         if source.startswith("file:") and placeholders(source) and self._chooser is None:
             for value in values:
                 if re.search(r"[/\\]|^\.", str(value)) or is_blank(value):
-                    text = "a value that picks a secret's file must be a plain name, without / and without a leading dot"
+                    text = (
+                        "a value that picks a secret's file must be a plain name, without / and without a leading dot"
+                    )
                     raise JobError(Problem(text, field="account"))
-

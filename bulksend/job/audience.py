@@ -293,7 +293,10 @@ class Audience:
 
     def _chunk_rows(self, columns: list[str], members: Path, batch: int) -> Iterator[list[Row]]:
         with self._cursor() as cursor:
-            cursor.execute(f"create temp table pairs as {self._keys.members(members)}")
+            # Two steps, so that two sorts are not in memory at once.
+            cursor.execute(f"create temp table placed as {self._keys.placed(members)}")
+            cursor.execute("create temp table pairs as select r, c from placed order by r")
+            cursor.execute("drop table placed")
             found = cursor.execute(
                 "select count(*), min(c), max(c), coalesce(bool_or(c < before), false) "
                 "from (select c, lag(c) over () as before from pairs)"

@@ -97,5 +97,3 @@ def check_rows(
     for number, row in numbered():
         note(*renderer.send(number, row, with_secrets=with_secrets))
     return checked
-
-

@@ -207,7 +207,9 @@ class _Reader:
                 self.loose.add(path)
             return filled
         if isinstance(value, Mapping):
-            return {name: self._fill(item, f"{path}.{name}" if path else name, variables) for name, item in value.items()}
+            return {
+                name: self._fill(item, f"{path}.{name}" if path else name, variables) for name, item in value.items()
+            }
         if isinstance(value, list):
             return [self._fill(item, path, variables) for item in value]
         return value
@@ -310,7 +312,9 @@ class _Reader:
         table = self._table("audience")
         if table is None:
             return None
-        fields = {name: spec for name, spec in AUDIENCE.items() if not (self.rows_from_code and name in ("from", "sql"))}
+        fields = {
+            name: spec for name, spec in AUDIENCE.items() if not (self.rows_from_code and name in ("from", "sql"))
+        }
         self.faults += unknown_fields(AUDIENCE, table, "audience")
         chooser = table.pop("account", None)
         plain = self._plain(table, "audience")
@@ -383,7 +387,9 @@ class _Reader:
             fields = provider.tables[name]
             self.faults += unknown_fields(fields, table, name)
             static = [key for key in fields if key not in table or not _has_columns(table[key])]
-            plain = {key: self._plain(value, f"{name}.{key}") if key in static else value for key, value in table.items()}
+            plain = {
+                key: self._plain(value, f"{name}.{key}") if key in static else value for key, value in table.items()
+            }
             _, faults = read_table(fields, plain, name, loose=self._loose_in(name), only=static)
             self.faults += faults
         told = len(self.faults)

@@ -114,7 +114,9 @@ class Renderer:
         """Return the account that a row (not a chunk) belongs to; raises JobError."""
         return self.accounts.of([row[index] for index in self._account_at], with_secrets=with_secrets)
 
-    def send(self, number: int, row: Sequence[object], *, with_secrets: bool = True) -> tuple[Send | None, list[Problem]]:
+    def send(
+        self, number: int, row: Sequence[object], *, with_secrets: bool = True
+    ) -> tuple[Send | None, list[Problem]]:
         """Return the send of a row, or what is wrong with it."""
         key = row[0] if self.columns else WHOLE_JOB_KEY
         if is_blank(key):

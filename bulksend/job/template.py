@@ -137,7 +137,9 @@ class _Compiler:
         if is_list and not self._chunked:
             raise ValueError(f"${{{name}}} is the list of a chunk; set chunk in [audience], or write ${{{column}}}")
         if self._chunked and not is_list:
-            raise ValueError(f"${{{name}}} is one row's value, but a send here is a chunk of rows; write ${{{column}[]}}")
+            raise ValueError(
+                f"${{{name}}} is one row's value, but a send here is a chunk of rows; write ${{{column}[]}}"
+            )
         return column, self._order.setdefault(column, len(self._order))
 
     def value(self, value: object) -> Render:
@@ -152,7 +154,11 @@ class _Compiler:
 
     def table(self, tree: Mapping[str, object]) -> Render:
         constant = {name: unescape(item) if isinstance(item, str) else item for name, item in tree.items()}
-        moving = [(name, self.value(item)) for name, item in tree.items() if any(_names(item)) or isinstance(item, Mapping | list)]
+        moving = [
+            (name, self.value(item))
+            for name, item in tree.items()
+            if any(_names(item)) or isinstance(item, Mapping | list)
+        ]
 
         def render(row: Row, blanks: list[str]) -> dict[str, object]:
             table = constant.copy()

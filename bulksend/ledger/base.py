@@ -166,7 +166,9 @@ class Ledger(Protocol):
         Returns the job as it was before, and how many sends were turned. Raises JobLockedError, which names the holder.
         """
 
-    async def end_job(self, job_id: int, state: JobState, summary: Mapping[str, object], *, counts_as_finish: bool) -> None:
+    async def end_job(
+        self, job_id: int, state: JobState, summary: Mapping[str, object], *, counts_as_finish: bool
+    ) -> None:
         """Record how the run ended and give the lock back."""
 
     async def set_size(self, job_id: int, *, rows: int, sends: int) -> None:

@@ -18,7 +18,19 @@ from typing import TypeVar
 import msgspec
 
 from bulksend.errors import JobLockedError, LedgerError, LedgerVersionError
-from bulksend.ledger.base import Change, Counts, GroupCommit, Intent, Invalid, JobRecord, Lease, Member, Scope, SendRecord, Transition
+from bulksend.ledger.base import (
+    Change,
+    Counts,
+    GroupCommit,
+    Intent,
+    Invalid,
+    JobRecord,
+    Lease,
+    Member,
+    Scope,
+    SendRecord,
+    Transition,
+)
 from bulksend.ledger.lock import FileLock
 from bulksend.model import JobState, State
 
@@ -181,7 +193,9 @@ class SqliteLedger:
             raise
         return before, turned
 
-    async def end_job(self, job_id: int, state: JobState, summary: Mapping[str, object], *, counts_as_finish: bool) -> None:
+    async def end_job(
+        self, job_id: int, state: JobState, summary: Mapping[str, object], *, counts_as_finish: bool
+    ) -> None:
         """Record how the run ended; the lock goes back even when that fails."""
         await self._commit.idle()
 
@@ -214,7 +228,11 @@ class SqliteLedger:
         names = ("id", "name", "state", "started_at", "finished_at", "holder", "rows", "sends")
         values = dict(zip((*names, *Counts.__struct_fields__, "summary", "stop_requested"), row, strict=True))
         counts = {name: values.pop(name) for name in Counts.__struct_fields__}
-        values |= {"counts": counts, "summary": json.loads(str(values["summary"])), "stop_requested": bool(values["stop_requested"])}
+        values |= {
+            "counts": counts,
+            "summary": json.loads(str(values["summary"])),
+            "stop_requested": bool(values["stop_requested"]),
+        }
         job = msgspec.convert(values, JobRecord)
         holder = job.holder if job.id in self._locks else self._lock(job.id).holder()
         state = JobState.INCOMPLETE if job.state is JobState.RUNNING and holder is None else job.state

@@ -58,9 +58,13 @@ class Logs:
         self._to_file: Any = None
         if file is not None:
             try:
-                self._file = os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8")
+                self._file = os.fdopen(
+                    os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8"
+                )
             except OSError as wrong:
-                raise JobError(Problem(f"cannot be written: {wrong.strerror}", file=str(file), field="--log-file")) from None
+                raise JobError(
+                    Problem(f"cannot be written: {wrong.strerror}", file=str(file), field="--log-file")
+                ) from None
             self._to_file = _structured(self._file, LogFormat.JSON)
 
     def __call__(self, event: Event) -> None:
@@ -108,7 +112,9 @@ def _structured(stream: IO[str], style: LogFormat) -> Any:
 
     processors: list[Any] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)]
     if style is LogFormat.JSON:
-        processors.append(structlog.processors.JSONRenderer(serializer=lambda record, **_: orjson.dumps(record).decode()))
+        processors.append(
+            structlog.processors.JSONRenderer(serializer=lambda record, **_: orjson.dumps(record).decode())
+        )
     else:
         processors[1] = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
         processors.append(structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=18))

@@ -108,5 +108,3 @@ def read_common(reply: Reply, *, throttled: Collection[int] = (429,), at_least_s
     if 300 <= status < 400:
         return Unknown(f"HTTP {status}: redirects are not followed; check base_url", status)
     return Unknown(f"HTTP {status}", status)
-
-

@@ -98,7 +98,9 @@ class Insider:
         default_factory=lambda: {"partner_id": Field(Kind.TEXT, "InOne Settings > Account Settings.", required=True)}
     )
     account_secrets: Fields = field(
-        default_factory=lambda: {"token": Field(Kind.TEXT, "The web-push API key: env:NAME or file:PATH.", required=True)}
+        default_factory=lambda: {
+            "token": Field(Kind.TEXT, "The web-push API key: env:NAME or file:PATH.", required=True)
+        }
     )
     endpoints: Mapping[str, Endpoint] = field(
         default_factory=lambda: {one.name: one for one in (CREATE, LAUNCH, LAUNCH_V1, DELETE, STATISTICS)}
@@ -112,7 +114,9 @@ class Insider:
         if launch is None:
             return [Fault("launch", "is missing: a job for insider has a [launch] table")]
         if create is None and "campaign_id" not in launch:
-            faults.append(Fault("launch", "there is no campaign to launch: add a [create] table, or campaign_id to [launch]"))
+            faults.append(
+                Fault("launch", "there is no campaign to launch: add a [create] table, or campaign_id to [launch]")
+            )
         if create is not None and "campaign_id" in launch:
             faults.append(Fault("launch.campaign_id", "stands beside [create]: keep one of the two"))
         if create is None:

@@ -76,9 +76,7 @@ def test_backlog_uses_the_limit_and_keeps_it(limit: str, tmp_path: Path) -> None
     run_simulated(main())
 
 
-gaps = st.lists(
-    st.one_of(st.just(0.0), st.floats(0, 0.05), st.floats(0, 3), st.floats(0, 90)), min_size=1, max_size=60
-)
+gaps = st.lists(st.one_of(st.just(0.0), st.floats(0, 0.05), st.floats(0, 3), st.floats(0, 90)), min_size=1, max_size=60)
 
 
 @settings(max_examples=120, deadline=None)
