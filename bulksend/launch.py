@@ -11,8 +11,8 @@ from bulksend.engine.limiter import StoppedError
 from bulksend.engine.retry import Settle
 from bulksend.engine.sender import Sender
 from bulksend.errors import GuardError, JobError, PrepareError, Problem
-from bulksend.job.file import Policy
 from bulksend.job.render import Renderer
+from bulksend.job.spec import Policy
 from bulksend.ledger.base import Change, Ledger, Scope, SendRecord
 from bulksend.model import Account, Event, EventName, Repeat, Send, State
 

@@ -39,7 +39,7 @@ def ledger_path(url: str | None, base_dir: Path) -> Path:
     if found is None:
         text = f"{url!r} is not a ledger: write sqlite:///absolute/path or sqlite:relative/path"
         raise JobError(Problem(text, field="--ledger"))
-    return Path(os.path.abspath(found[1]))
+    return Path(found[1]).absolute()
 
 
 def open_ledger(url: str | None, base_dir: Path, *, executor: Executor | None = None) -> Ledger:

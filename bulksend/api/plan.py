@@ -87,7 +87,7 @@ class Plan:
 async def plan_async(
     job: JobSource,
     *,
-    vars: Mapping[str, str] | None = None,  # noqa: A002  # as run_async
+    vars: Mapping[str, str] | None = None,
     ledger: str | None = None,
     base_url: str | None = None,
     limit: int | None = None,

@@ -10,7 +10,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
@@ -26,7 +26,8 @@ from bulksend.engine.sender import Sender as Engine
 from bulksend.engine.transport import AiohttpTransport, Transport
 from bulksend.errors import BulksendError, GuardError, InterruptedRunError, JobError, Problem
 from bulksend.job.check import Checked
-from bulksend.job.file import Job, Policy, load_job
+from bulksend.job.file import Job, load_job
+from bulksend.job.spec import Policy
 from bulksend.launch import Launch, SendSource
 from bulksend.ledger.base import JobRecord, Ledger
 from bulksend.model import Event, EventName, JobState, State
@@ -241,7 +242,7 @@ def check_due(job: Job, policy: Policy, now: float, observers: Sequence[Observer
 async def run_async(
     job: JobSource,
     *,
-    vars: Mapping[str, str] | None = None,  # noqa: A002  # the word that the job file uses
+    vars: Mapping[str, str] | None = None,
     ledger: str | None = None,
     base_url: str | None = None,
     emulate: bool = False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from typing import Self
 
 from bulksend.api.opening import Opened, open_job, open_ledger, secret_problems
 from bulksend.api.report import Report
@@ -32,7 +33,7 @@ class Sender:
         self,
         job: JobSource,
         *,
-        vars: Mapping[str, str] | None = None,  # noqa: A002  # as run_async
+        vars: Mapping[str, str] | None = None,
         ledger: str | None = None,
         base_url: str | None = None,
         observers: Sequence[Observer] = (),
@@ -53,7 +54,7 @@ class Sender:
         self._opened: Opened | None = None
         self._failure: BaseException | None = None
 
-    async def __aenter__(self) -> Sender:
+    async def __aenter__(self) -> Self:
         opened = self._stack.enter_context(open_job(self._job, rows_from_code=True))
         try:
             problems = secret_problems(opened)
@@ -70,7 +71,7 @@ class Sender:
         return self
 
     async def send(self, rows: Rows) -> Report:
-        """Send each row (an iterable or async iterable of mappings) that is not settled yet; returns the numbers so far."""
+        """Send each row, of an iterable or async iterable, that is not settled yet; returns the numbers so far."""
         assert self._run is not None, "use `async with`"
         assert self._opened is not None
         run = self._run

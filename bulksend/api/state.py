@@ -35,7 +35,7 @@ async def _ledger_of(
 async def status_async(
     job: JobSource,
     *,
-    vars: Mapping[str, str] | None = None,  # noqa: A002  # as run_async
+    vars: Mapping[str, str] | None = None,
     ledger: str | None = None,
 ) -> Report:
     """Return a job's numbers from the ledger, running or not; calls and endpoints are the last finished run's.
@@ -78,7 +78,7 @@ async def status_async(
 async def stop_async(
     job: JobSource,
     *,
-    vars: Mapping[str, str] | None = None,  # noqa: A002  # as run_async
+    vars: Mapping[str, str] | None = None,
     ledger: str | None = None,
 ) -> bool:
     """Ask the process that runs the job to stop, which it does within a second; False when none runs it."""
@@ -93,10 +93,10 @@ async def resolve_async(
     resend: Sequence[str] = (),
     accept_all: bool = False,
     resend_all: bool = False,
-    vars: Mapping[str, str] | None = None,  # noqa: A002  # as run_async
+    vars: Mapping[str, str] | None = None,
     ledger: str | None = None,
 ) -> tuple[int, int, Sequence[Failure]]:
-    """Settle unknown sends on a person's word: `accept` says that they arrived, `resend` lets the next run make them again.
+    """Settle unknown sends on a person's word: `accept`, they arrived; `resend`, the next run makes them again.
 
     Returns how many were accepted, how many are pending again, and which are still unknown (the first hundred). Raises
     JobError, and changes nothing, when a key is not an unknown send of the job, and JobLockedError while the job runs.

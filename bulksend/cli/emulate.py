@@ -26,15 +26,15 @@ def emulate(
     limit: Annotated[
         list[str],
         typer.Option("--limit", metavar="ENDPOINT=LIMIT", help="insider.launch=600/6s in place of the documented one."),
-    ] = [],  # noqa: B006
+    ] = [],
     latency: Annotated[str, typer.Option("--latency", metavar="TIME", help="20ms, or 20ms±10ms.")] = "0",
     fault: Annotated[
         list[str], typer.Option("--fault", metavar="[ENDPOINT=]KIND:SHARE", help="reset-after:1%, 429:0.5%, …")
-    ] = [],  # noqa: B006
+    ] = [],
     accounts: Annotated[int, typer.Option("--accounts", min=1, help="How many sets of credentials it accepts.")] = 1,
     campaign: Annotated[
         list[int], typer.Option("--campaign", metavar="ID", help="A campaign that exists from the start.")
-    ] = [],  # noqa: B006
+    ] = [],
     seed: Annotated[int, typer.Option("--seed", help="Faults, latency and credentials follow from it.")] = 0,
     retry_after: Annotated[bool, typer.Option("--retry-after", help="Send Retry-After with a 429.")] = False,
     until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,

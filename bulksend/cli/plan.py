@@ -21,7 +21,7 @@ __all__ = ["plan"]
 def plan(
     job: JobFile,
     *,
-    var: Vars = [],  # noqa: B006  # typer copies it
+    var: Vars = [],
     ledger: LedgerUrl = None,
     base_url: BaseUrl = None,
     emulate: Annotated[

@@ -26,7 +26,7 @@ __all__ = ["run"]
 def run(
     job: JobFile,
     *,
-    var: Vars = [],  # noqa: B006  # typer copies it
+    var: Vars = [],
     ledger: LedgerUrl = None,
     base_url: BaseUrl = None,
     emulate: Annotated[

@@ -13,7 +13,7 @@ from bulksend.errors import JobError
 __all__ = ["resolve", "status", "stop"]
 
 
-def status(job: JobFile, *, var: Vars = [], ledger: LedgerUrl = None, as_json: Json = False) -> None:  # noqa: B006
+def status(job: JobFile, *, var: Vars = [], ledger: LedgerUrl = None, as_json: Json = False) -> None:
     """Show how far a job is, running or not; always exits with 0 when there is one.
 
     Example: bulksend status spring-sale.toml --var day=2026-04-01 --json
@@ -29,7 +29,7 @@ def status(job: JobFile, *, var: Vars = [], ledger: LedgerUrl = None, as_json: J
             typer.echo(f"  finished    {at_local(report.finished_at)}")
 
 
-def stop(job: JobFile, *, var: Vars = [], ledger: LedgerUrl = None, as_json: Json = False) -> None:  # noqa: B006
+def stop(job: JobFile, *, var: Vars = [], ledger: LedgerUrl = None, as_json: Json = False) -> None:
     """Ask the process that runs the job to stop: no new call within a second, those under way finish.
 
     Example: bulksend stop spring-sale.toml --var day=2026-04-01
@@ -52,7 +52,7 @@ def resolve(
     accept: Annotated[bool, typer.Option("--accept", help="They arrived.")] = False,
     resend: Annotated[bool, typer.Option("--resend", help="They did not: the next run sends them again.")] = False,
     everything: Annotated[bool, typer.Option("--all", help="Every unknown send of the job, in place of keys.")] = False,
-    var: Vars = [],  # noqa: B006
+    var: Vars = [],
     ledger: LedgerUrl = None,
     as_json: Json = False,
 ) -> None:

@@ -78,7 +78,7 @@ class Lane:
         self.ahead = Permits(self._ahead())
 
     def _room(self) -> int:
-        """Return twice what latency × rate asks for, so that a slower reply does not cost a token."""
+        """Return twice what latency times rate asks for, so that a slower reply does not cost a token."""
         bucket = self.gate.bucket
         wanted = math.ceil(2 * bucket.rate_per_s * self._latency_s) + bucket.burst + self._ahead()
         return min(max(wanted, IN_FLIGHT_LEAST), IN_FLIGHT_MOST)

@@ -37,8 +37,8 @@ def bucket_of(limit: Limit, margin_s: float) -> Bucket:
     """Return the fastest bucket that puts at most N calls into any window of T, with jitter up to `margin_s`.
 
     Tokens used within L seconds fell due within L + lateness: at most r·(L + lateness) + 1 of them. Calls that reach
-    the server within T left within less than T + margin, so r·(T + margin + lateness) = N keeps them at N or below; with
-    b = r·lateness + 1 that is r = (N - b + 1)/(T + margin). Where b/r is shorter than a timer may be late, the
+    the server within T left within less than T + margin, so r·(T + margin + lateness) = N keeps them at N or below;
+    with b = r·lateness + 1 that is r = (N - b + 1)/(T + margin). Where b/r is shorter than a timer may be late, the
     difference counts as margin. One bucket with the smallest burst and rate keeps several windows at once.
     """
     burst = min(min(max(window.calls // 100, 1), BURST_MOST) for window in limit.windows)

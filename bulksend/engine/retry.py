@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import msgspec
@@ -74,13 +75,13 @@ def retry_after_s(text: str | None, now: float) -> float | None:
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
         seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now
-    if seconds != seconds:
+    if math.isnan(seconds):
         return None
     return min(max(seconds, 0.0), PAUSE_MOST_S)
 
 
 def throttle_pause_s(episode: int, period_s: float, random: Callable[[], float]) -> float:
-    """Return how long to wait for a 429 that does not say: an eighth of the window, doubled each time, at most all of it.
+    """Return how long to wait for a 429 that does not say: an eighth of the window, then twice that, up to all of it.
 
     `episode` counts 429s in a row on the endpoint, from 1.
     """

@@ -9,13 +9,13 @@ from bulksend.engine.lane import Lane, Permits
 from bulksend.engine.limiter import Gate, StoppedError
 from bulksend.engine.retry import BUDGET_LEAST, BUDGET_SHARE, Abort, Again, Decision, Settle, decide
 from bulksend.engine.stats import EndpointStats
+from bulksend.engine.telling import Teller
 from bulksend.engine.transport import Transport
 from bulksend.ledger.base import Change, Intent, Invalid, Ledger, Scope, SendRecord
 from bulksend.model import (
     Account,
     Endpoint,
     Event,
-    EventName,
     Limit,
     Lost,
     NotSent,
@@ -33,12 +33,6 @@ __all__ = ["Sender"]
 
 HELD_MOST = 2048
 """Sends that are rendered and wait, over all accounts: what memory holds of an audience."""
-
-_SETTLED_EVENT = {
-    State.ACCEPTED: EventName.SEND_ACCEPTED,
-    State.REJECTED: EventName.SEND_REJECTED,
-    State.UNKNOWN: EventName.SEND_UNKNOWN,
-}
 
 
 class Sender:
@@ -75,7 +69,7 @@ class Sender:
         self._limit_of = limit_of
         self._wall = wall
         self._random = random
-        self._observe = observe
+        self._tell = Teller(job, observe)
         self._gates: dict[tuple[str, str], Gate] = {}
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._stop = asyncio.Event()
@@ -160,7 +154,7 @@ class Sender:
             invalid = Invalid(send.key, send.account.name, send.row, send.fingerprint, send.invalid)
             await self._ledger.record(self.job_id, invalid)
             settle = Settle(State.REJECTED, reason=send.invalid)
-            self._tell_settled(send, None, settle, 0)
+            self._tell.settled(send, None, settle, 0)
             return settle
         refs = list(record.refs) if record is not None else []
         number = record.step if record is not None else 0
@@ -222,14 +216,14 @@ class Sender:
                 await self._pause(lane, decision, outcome)
             await self._ledger.record(self.job_id, returned)
             if self.stopping:
-                self._tell(EventName.SEND_RETURNED, send, step.endpoint, attempt, reason=decision.reason)
+                self._tell.returned(send, step.endpoint, attempt, decision)
                 return None
             repeats += decision.repeats
             if decision.pause_s is None:
                 self._spent += 1
             self.retried += 1
             self._stats(step.endpoint).retried += 1
-            self._tell(EventName.SEND_RETRIED, send, step.endpoint, attempt, decision.status, decision.reason)
+            self._tell.retried(send, step.endpoint, attempt, decision)
             await self._wait(decision.after_s)
 
     async def _attempt(
@@ -267,7 +261,7 @@ class Sender:
                     lane.ahead.release()
             wait_s = loop.time() - waited
             outcome = self._read(lane, result, repeats)
-            self._called(lane, send, attempt, result, outcome, wait_s)
+            self._tell.called(lane, send, attempt, result, wait_s)
             return outcome
         finally:
             lane.in_flight.release()
@@ -303,17 +297,7 @@ class Sender:
                 lane.gate.told_to_wait()
             await lane.gate.pause(pause_s)
             if fresh:
-                self._observe(
-                    Event(
-                        EventName.LIMIT_PAUSED,
-                        self.job,
-                        lane.endpoint.name,
-                        lane.account.name,
-                        status=again.status,
-                        reason=again.reason,
-                        duration_s=pause_s,
-                    )
-                )
+                self._tell.paused(lane, again)
 
     async def _settle(self, scope: Scope, send: Send, number: int, step: Step, settle: Settle, attempt: int) -> None:
         change = Change(
@@ -329,7 +313,7 @@ class Sender:
         )
         await self._ledger.record(self.job_id, change)
         if scope is Scope.SEND:
-            self._tell_settled(send, step.endpoint, settle, attempt)
+            self._tell.settled(send, step.endpoint, settle, attempt)
 
     def _left(self, lane: Lane, at_s: float) -> None:
         self.calls += 1
@@ -363,43 +347,3 @@ class Sender:
                     await self._stop.wait()
             except TimeoutError:
                 pass
-
-    # Telling
-
-    def _called(
-        self, lane: Lane, send: Send, attempt: int, result: Reply | Lost | NotSent, outcome: Outcome, took_s: float
-    ) -> None:
-        duration_s = result.duration_s if isinstance(result, Reply) else None
-        status = result.status if isinstance(result, Reply) else None
-        reason = None if isinstance(result, Reply) else result.reason
-        self._observe(
-            Event(
-                EventName.CALL_MADE,
-                self.job,
-                lane.endpoint.name,
-                lane.account.name,
-                send.key,
-                send.row,
-                attempt,
-                status,
-                reason,
-                duration_s=duration_s,
-                wait_s=max(0.0, took_s - (duration_s or 0.0)),
-            )
-        )
-
-    def _tell_settled(self, send: Send, endpoint: Endpoint | None, settle: Settle, attempt: int) -> None:
-        self._tell(_SETTLED_EVENT[settle.state], send, endpoint, attempt, settle.status, settle.reason, settle.ref)
-
-    def _tell(
-        self,
-        name: EventName,
-        send: Send,
-        endpoint: Endpoint | None,
-        attempt: int,
-        status: int | None = None,
-        reason: str | None = None,
-        ref: str | None = None,
-    ) -> None:
-        where = None if endpoint is None else endpoint.name
-        self._observe(Event(name, self.job, where, send.account.name, send.key, send.row, attempt, status, reason, ref))

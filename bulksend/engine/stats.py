@@ -28,7 +28,7 @@ class Latencies:
         self.count += 1
 
     def percentile_ms(self, share: float) -> float | None:
-        """Return the latency that this share (0 to 1) of the calls did not pass, in milliseconds; None without calls."""
+        """Return the latency that this share (0 to 1) of the calls did not pass, in ms; None without calls."""
         wanted = math.ceil(self.count * share)
         seen = 0
         for bucket in sorted(self._buckets):
@@ -39,7 +39,7 @@ class Latencies:
 
 
 class EndpointStats:
-    """One endpoint's calls in a run, over all accounts; windows are counted per account, and the fullest one is told."""
+    """One endpoint's calls in a run, over all accounts; windows are counted per account, the fullest one is told."""
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
@@ -76,7 +76,7 @@ class EndpointStats:
 
     @property
     def utilization(self) -> float | None:
-        """Return the busiest account's rate between first and last call as a share of the limit; None under two calls."""
+        """Return the busiest account's rate from first to last call as a share of the limit; None under two calls."""
         calls = max(self._calls.values(), default=0)
         if calls < 2:
             return None

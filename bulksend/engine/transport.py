@@ -61,7 +61,10 @@ class _GatedConnector(aiohttp.TCPConnector):
     """Hands a connection to aiohttp only when the call's turn has come, and only while it is still open."""
 
     async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[aiohttp.tracing.Trace], timeout: ClientTimeout
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: ClientTimeout,  # noqa: ASYNC109  # aiohttp's own signature
     ) -> aiohttp.connector.Connection:
         departure = _departing.get()
         if departure.left_at_s is not None:

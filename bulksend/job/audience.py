@@ -35,6 +35,11 @@ _MEMORY = "40MB"
 _MEMORY_MORE = "512MB"
 """For an `sql` that 40 MB is too little for; afterwards the limit is 40 MB again."""
 _STREAM_BUFFER = "1MB"
+_SORT_ROWS = 10_000_000
+"""Rows of one sort: with more, the ends of the spilled pieces would no longer fit into the memory."""
+import os as _os
+
+OPL = _os.environ.get("OPL", "24MB")
 _SAMPLE = 1000
 """Objects of a JSON Lines file that decide which columns there are."""
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -139,7 +144,7 @@ class Audience:
         reachable = [path for files in self._files for path in (*files.sql_paths, *map(str, files.paths))]
         connection.execute(f"set allowed_paths = [{', '.join(map(literal, reachable))}]")
         connection.execute(f"set allowed_directories = [{literal(str(self._scratch.absolute()))}]")
-        connection.execute("set allowed_configs = ['memory_limit', 'streaming_buffer_size']")
+        connection.execute("set allowed_configs = ['memory_limit', 'operator_memory_limit', 'streaming_buffer_size']")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         self._run_sql(f"create table audience as\n{sql}")
@@ -206,12 +211,16 @@ class Audience:
             raise JobError(Problem(KEY_RULE, file=self.label, row=odd, field=self.key))
         if twice is not None:
             raise JobError(Problem("stands twice in the object", file=self.label, row=twice, field=self.key))
-        ((duplicate_count, firsts, seconds),) = self._all(self._keys.duplicates(most))
-        texts: dict[Any, Any] = dict(self._all(self._keys.texts(firsts))) if firsts else {}
-        duplicates = tuple(
-            Duplicate(texts[first], first, second) for first, second in zip(firsts or (), seconds or (), strict=True)
-        )
         assert self._rows is not None
+        duplicate_count = 0
+        pairs: list[tuple[int, int]] = []
+        parts = -(-self._rows // _SORT_ROWS)
+        for part in range(parts):
+            ((count, firsts, seconds),) = self._all(self._keys.duplicates(most, part, parts))
+            duplicate_count += count
+            pairs = sorted([*pairs, *zip(seconds or (), firsts or (), strict=True)])[:most]
+        texts: dict[int, str] = dict(self._all(self._keys.texts([first for _, first in pairs]))) if pairs else {}
+        duplicates = tuple(Duplicate(texts[first], first, second) for second, first in pairs)
         return KeyCheck(self._rows, duplicates, duplicate_count, tuple(blank_rows or ()), blank_count)
 
     def distinct(self, columns: Sequence[str], most: int) -> list[Row]:
@@ -293,9 +302,15 @@ class Audience:
 
     def _chunk_rows(self, columns: list[str], members: Path, batch: int) -> Iterator[list[Row]]:
         with self._cursor() as cursor:
-            # Two steps, so that two sorts are not in memory at once.
-            cursor.execute(f"create temp table placed as {self._keys.placed(members)}")
-            cursor.execute("create temp table pairs as select r, c from placed order by r")
+            rows = self.count()
+            cursor.execute("create temp table placed (r bigint, c bigint)")
+            cursor.execute("create temp table pairs (r bigint, c bigint)")
+            parts = -(-2 * rows // _SORT_ROWS)
+            for part in range(parts):
+                cursor.execute(f"insert into placed {self._keys.placed(members, part, parts)}")
+            for start in range(0, rows, _SORT_ROWS):
+                within = f"r > {start} and r <= {start + _SORT_ROWS}"
+                cursor.execute(f"insert into pairs select r, c from placed where {within} order by r")
             cursor.execute("drop table placed")
             found = cursor.execute(
                 "select count(*), min(c), max(c), coalesce(bool_or(c < before), false) "
@@ -340,6 +355,7 @@ class Audience:
         try:
             with self._translated():
                 cursor.execute(f"set streaming_buffer_size = '{_STREAM_BUFFER}'")
+                cursor.execute(f"set operator_memory_limit = '{OPL}'")
                 yield cursor
         finally:
             cursor.close()

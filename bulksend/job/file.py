@@ -14,67 +14,17 @@ from bulksend.errors import JobError, Problem
 from bulksend.fields import Fault, Field, Fields, Kind, did_you_mean, read_table, unknown_fields
 from bulksend.job.accounts import AccountSpec, check_base_url, check_secret_source
 from bulksend.job.lines import key_lines
+from bulksend.job.spec import AUDIENCE, POLICY, AudienceSpec, Policy, share
 from bulksend.job.template import placeholders, substitute_vars, unescape
 from bulksend.model import Limit
 from bulksend.providers import PROVIDERS, Provider
 
-__all__ = ["AudienceSpec", "Job", "Policy", "load_job"]
+__all__ = ["Job", "load_job"]
 
 JOB_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
 
-def _share(text: str) -> float:
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", text)
-    if found is None or not 0 <= float(found[1]) <= 100:
-        raise ValueError('is not a share such as "5%"')
-    return float(found[1]) / 100
-
-
-AUDIENCE: Fields = {
-    "from": Field(Kind.TEXT, "A .csv, .jsonl or .parquet file, or a glob, relative to the job file."),
-    "sql": Field(Kind.TEXT, "One DuckDB SELECT in place of `from`; file names in it are relative to the job file."),
-    "key": Field(Kind.TEXT, "The column that names a send; unique.", required=True),
-    "chunk": Field(Kind.INTEGER, "Rows per send; ${column[]} is then the column's list.", least=1),
-    "account": Field(Kind.TEXT, 'Which [account.NAME] a row belongs to: "${brand}".'),
-}
-POLICY: Fields = {
-    "canary": Field(Kind.INTEGER, "The first N must all be accepted before the rest goes.", least=1),
-    "max_sends": Field(Kind.INTEGER, "More sends than this: refused before the first call.", least=1),
-    "stop_after": Field(Kind.TEXT, 'Share of rejects over the last 200 sends that stops the job: "5%".', check=_share),
-    "deadline": Field(Kind.DURATION, "How long a run may take.", least_s=1),
-    "due": Field(Kind.DATETIME, "When the run should start; refused when it is later than max_lateness after it."),
-    "max_lateness": Field(Kind.DURATION, "How much later than `due` a run may start; 0 s when absent."),
-    "on_unknown": Field(
-        Kind.TEXT, "hold: an unknown waits for a person; resend: sent once more at the end.", choices=("hold", "resend")
-    ),
-}
 _OWN_TABLES = ("account", "audience", "limits", "policy")
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """[policy]: the guards; None is no limit."""
-
-    canary: int | None = None
-    max_sends: int | None = None
-    stop_after: float | None = None
-    """Share of rejects, 0 to 1."""
-    deadline_s: float | None = None
-    due: float | None = None
-    """Seconds since the epoch."""
-    max_lateness_s: float = 0.0
-    resend_unknown: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AudienceSpec:
-    """[audience] as written; exactly one of `source` and `sql` is set, unless rows come from code."""
-
-    key: str
-    source: str | None = None
-    sql: str | None = None
-    chunk: int | None = None
-    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +79,7 @@ def load_job(
     if isinstance(source, Mapping):
         path, tree, lines = Path.cwd() / "job", dict(source), dict[str, int]()
     else:
-        path = Path(os.path.abspath(source))
+        path = Path(source).absolute()
         tree, lines = _parse(path)
     return _Reader(path, tree, lines, base_url, rows_from_code=rows_from_code).read(variables or {})
 
@@ -361,7 +311,7 @@ class _Reader:
         return Policy(
             canary=cast("int | None", values.get("canary")),
             max_sends=cast("int | None", values.get("max_sends")),
-            stop_after=None if stop_after is None else _share(str(stop_after)),
+            stop_after=None if stop_after is None else share(str(stop_after)),
             deadline_s=cast("float | None", values.get("deadline")),
             due=cast("float | None", values.get("due")),
             max_lateness_s=cast(float, values.get("max_lateness", 0.0)),

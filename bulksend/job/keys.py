@@ -78,9 +78,12 @@ class KeyColumn:
         odd = "min(r) filter (t not in ('VARCHAR', 'UBIGINT', 'BIGINT', 'NULL'))"
         return f"select {counts}, {odd}, min(r) filter (twice) from ({keys})"
 
-    def duplicates(self, most: int) -> str:
-        """Query (keys that stand twice, first rows of some, second rows of the same), in the order of second rows."""
-        hashed = f"select md5_number(k) as h, r from ({self._keys}) where not {_BLANK}"
+    def duplicates(self, most: int, part: int, parts: int) -> str:
+        """Query (keys that stand twice, first rows of some, second rows of the same), in the order of second rows.
+
+        Of one part of the keys: each falls into one of `parts` by its hash.
+        """
+        hashed = f"select md5_number(k) as h, r from ({self._keys}) where not {_BLANK} and hash(k) % {parts} = {part}"
         neighbours = (
             f"select h, r, lag(r) over w as first, lag(h) over w as h1, lag(h, 2) over w as h2 from ({hashed}) "
             "window w as (order by h, r)"
@@ -94,8 +97,8 @@ class KeyColumn:
         """Query (row, key) of these rows."""
         return f"select r, k from ({self._keys}) where r in ({', '.join(map(str, rows))})"
 
-    def placed(self, members: Path) -> str:
-        """Query (row, chunk) of each key in a file of chunk number and key, in no order."""
+    def placed(self, members: Path, part: int, parts: int) -> str:
+        """Query (row, chunk) of each key in a file of chunk number and key, in no order; of one part as above."""
         reader = (
             f"read_csv({literal(str(members.absolute()))}, columns={{'c': 'BIGINT', 'k': 'VARCHAR'}}, header=false, "
             f"auto_detect=false, delim=',', quote='\"', escape='\"', max_line_size={MAX_LINE}, "
@@ -103,8 +106,9 @@ class KeyColumn:
         )
         # Not a join, whose hash table has to fit in memory: sorted by key, a member stands right before its row.
         both = (
-            f"select md5_number(k) as h, 0 as r, c from {reader} "
-            f"union all select md5_number(k), r, null from ({self._keys}) where k is not null"
+            f"select md5_number(k) as h, 0 as r, c from {reader} where hash(k) % {parts} = {part} "
+            f"union all select md5_number(k), r, null from ({self._keys}) "
+            f"where k is not null and hash(k) % {parts} = {part}"
         )
         pairs = f"select r, lag(c) over w as c, h, lag(h) over w as before from ({both}) window w as (order by h, r)"
         return f"select r, c from ({pairs}) where r > 0 and h = before and c is not null"

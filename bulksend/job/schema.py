@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bulksend.fields import Field, Fields, Kind, json_schema
-from bulksend.job.file import AUDIENCE, POLICY
+from bulksend.job.spec import AUDIENCE, POLICY
 from bulksend.providers import PROVIDERS
 
 __all__ = ["job_schema"]
@@ -34,7 +34,7 @@ def job_schema() -> dict[str, object]:
                     "policy": json_schema(POLICY),
                     "limits": {
                         "type": "object",
-                        "properties": {name: limit for name in provider.endpoints},
+                        "properties": dict.fromkeys(provider.endpoints, limit),
                         "additionalProperties": False,
                     },
                     **{name: json_schema(fields) for name, fields in provider.tables.items()},

@@ -93,8 +93,9 @@ def is_blank(value: object) -> bool:
 class Template:
     """A table of the job file whose texts may name columns.
 
-    `columns` are the names used, in the order that `render` takes their values; `dynamic` are the top-level fields that differ from
-    row to row. With `chunked`, each value that `render` is given is the list of the column in the chunk, written `${column[]}`.
+    `columns` are the names used, in the order that `render` takes their values; `dynamic` are the top-level fields that
+    differ from row to row. With `chunked`, each value that `render` is given is the list of the column in the chunk,
+    written `${column[]}`.
     """
 
     __slots__ = ("_render", "columns", "dynamic")

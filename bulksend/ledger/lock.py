@@ -60,6 +60,6 @@ class FileLock:
 
     def _is_current(self, descriptor: int) -> bool:
         try:
-            return os.path.samestat(os.fstat(descriptor), os.stat(self._path))
+            return os.path.samestat(os.fstat(descriptor), self._path.stat())
         except OSError:
             return False

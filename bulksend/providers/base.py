@@ -92,7 +92,7 @@ def read_object(body: bytes) -> dict[str, object] | None:
 
 
 def read_common(reply: Reply, *, throttled: Collection[int] = (429,), at_least_s: float = 0.0) -> Outcome | None:
-    """Read the statuses that mean the same at every vendor; None for those that the provider reads itself (2xx, 400, 424).
+    """Read the statuses that mean the same at every vendor; None for what the provider reads itself (2xx, 400, 424).
 
     A status that proves nothing, a 3xx, 408 or 5xx, is unknown: whether a retry is harmless is the endpoint's word.
     """

@@ -185,7 +185,7 @@ class Insider:
         return {"Authorization": f"Bearer {account.secrets['token'].reveal()}", "Content-Type": "application/json"}
 
     def call(self, step: Step, account: Account, headers: Mapping[str, str], *, ref: str | None, repeats: int) -> Call:
-        """A create after one of unknown effect gets a suffix, since its title may be taken; a launch is never changed."""
+        """A create after one of unknown effect gets a suffix: its title may be taken. A launch is never changed."""
         body = step.body
         if step.endpoint is CREATE and repeats:
             wire = orjson.loads(body)

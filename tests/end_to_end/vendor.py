@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.request import urlopen
 
 BULKSEND = [sys.executable, "-m", "bulksend"]
@@ -51,7 +51,7 @@ class Vendor:
         self.token: str = given["token"]
         self.accounts: list[dict[str, str]] = given.get("accounts", [given])
 
-    def __enter__(self) -> Vendor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -137,6 +137,7 @@ def test_never_more_than_the_size_and_first_come_first_served(size: int, script:
             if action == "acquire":
                 waiting.append((came, asyncio.create_task(take(came))))
                 came += 1
+                await turns()
             elif action == "release" and held:
                 held -= 1
                 permits.release()

@@ -57,7 +57,8 @@ class Listener:
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self.connections = 0
+        self._connections = 0
+        self._asked = threading.Semaphore(0)
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -65,13 +66,28 @@ class Listener:
         while True:
             connection, _ = self._socket.accept()
             with connection:
-                if connection.recv(1) == b"q":
-                    return
-                self.connections += 1
+                connection.settimeout(5)
+                said = connection.recv(1)
+            if said == b"q":
+                return
+            if said == b"?":
+                self._asked.release()
+            else:
+                self._connections += 1
+
+    def _say(self, word: bytes) -> None:
+        with socket.create_connection(self._socket.getsockname()) as own:
+            own.sendall(word)
+
+    @property
+    def connections(self) -> int:
+        """How many came so far; a word of our own, behind them in the queue, makes sure that all are counted."""
+        self._say(b"?")
+        assert self._asked.acquire(timeout=10)
+        return self._connections
 
     def close(self) -> None:
-        with socket.create_connection(self._socket.getsockname()) as last:
-            last.sendall(b"q")
+        self._say(b"q")
         self._thread.join(10)
         self._socket.close()
 

@@ -1,0 +1,176 @@
+"""The SQLite file itself, the only door to `sqlite3`: opening, named statements, transactions, plain errors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from bulksend.errors import LedgerError, LedgerVersionError
+
+__all__ = ["Database"]
+
+APPLICATION_ID = 0x62756C6B  # "bulk"
+VERSION = 1
+BUSY_TIMEOUT_S = 30.0
+
+T = TypeVar("T")
+
+
+@cache
+def _queries() -> dict[str, str]:
+    text = resources.files("bulksend.ledger").joinpath("queries.sql").read_text("utf-8")
+    parts = re.split(r"^-- (\w+) --$", text, flags=re.MULTILINE)
+    return {name: statement.strip() for name, statement in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+class Database:
+    """One connection to the ledger's file. `run` does blocking work in the executor; everything else blocks."""
+
+    def __init__(self, path: Path, executor: Executor | None) -> None:
+        self.path = path
+        self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="bulksend-ledger")
+        self._db: sqlite3.Connection | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do blocking work off the event loop; every failure is a LedgerError in plain words."""
+
+        def translated() -> T:
+            try:
+                return work()
+            except sqlite3.Error as wrong:
+                raise self._translate(wrong) from wrong
+            except OSError as wrong:
+                raise LedgerError(f"the ledger {self.path} cannot be written: {wrong.strerror}") from wrong
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, translated)
+
+    def _translate(self, wrong: sqlite3.Error) -> LedgerError:
+        said = str(wrong)
+        for needle, text in _PLAIN:
+            if needle in said:
+                return LedgerError(f"the ledger {self.path} {text}")
+        return LedgerError(f"the ledger {self.path} failed: {said}")
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise LedgerError(f"the ledger {self.path} is not open")
+        return self._db
+
+    def execute(self, query: str, /, **values: object) -> sqlite3.Cursor:
+        """Run a named statement."""
+        return self._connection.execute(_queries()[query], values)
+
+    def execute_many(self, query: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Run a named statement for each row; returns how many rows changed."""
+        return self._connection.executemany(_queries()[query], rows).rowcount
+
+    def transaction(self) -> Transaction:
+        """Return a block that commits as a whole or not at all."""
+        return Transaction(self._connection)
+
+    def open(self, *, create: bool) -> bool:
+        """Open the file, made with mode 0600 when it is new; False when it is not there and shall not be made."""
+        if self.path.is_dir():
+            raise LedgerError(f"the ledger {self.path} is a directory")
+        if not self.path.exists():
+            if not create:
+                return False
+            if not self.path.parent.is_dir():
+                raise LedgerError(f"the ledger {self.path} cannot be made: there is no directory {self.path.parent}")
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        try:
+            version = self._version(db)
+            if version > VERSION:
+                text = (
+                    f"the ledger {self.path} is of version {version}, from a newer bulksend; this one knows {VERSION}"
+                )
+                raise LedgerVersionError(text)
+            if version == 0 and not create:
+                db.close()
+                return False
+            db.execute("PRAGMA synchronous = FULL")
+            if create:
+                db.execute("PRAGMA journal_mode = WAL")
+            if version == 0:
+                self._make(db)
+        except BaseException:
+            db.close()
+            raise
+        self._db = db
+        return True
+
+    def _version(self, db: sqlite3.Connection) -> int:
+        application_id = db.execute("PRAGMA application_id").fetchone()[0]
+        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if application_id != APPLICATION_ID and (tables or version):
+            raise LedgerError(f"{self.path} is a database of another program, not a ledger")
+        return version
+
+    def _make(self, db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if self._version(db) == 0:  # nobody was quicker
+                schema = resources.files("bulksend.ledger").joinpath("schema.sql").read_text("utf-8")
+                for statement in re.sub(r"--.*", "", schema).split(";"):
+                    if statement.strip():
+                        db.execute(statement)
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute("COMMIT")
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+
+    async def close(self) -> None:
+        """Close the file."""
+        if self._db is not None:
+            db, self._db = self._db, None
+            await self.run(db.close)
+        if isinstance(self._executor, ThreadPoolExecutor):
+            self._executor.shutdown(wait=False)
+
+
+class Transaction:
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK when anything goes wrong."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            try:
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                self._roll_back()
+                raise
+        else:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+_PLAIN = (
+    ("disk is full", "cannot be written: the disk is full"),
+    ("disk I/O error", "cannot be written: the disk reports an error (or is full)"),
+    ("readonly", "cannot be written: it is read-only for this user"),
+    ("unable to open", "cannot be opened: check its directory and permissions"),
+    ("is locked", f"is locked by another program for more than {BUSY_TIMEOUT_S:.0f} s"),
+    ("not a database", "is not a SQLite database"),
+    ("malformed", "is damaged: restore it from a copy before the job goes on"),
+)
