@@ -273,6 +273,7 @@ class EventName(StrEnum):
     RUN_STARTED = "run.started"
     RUN_STOPPING = "run.stopping"
     RUN_FINISHED = "run.finished"
+    RUN_STOPPED = "run.stopped"
     RUN_FAILED = "run.failed"
     AUDIENCE_CHECKED = "audience.checked"
     LEDGER_RECOVERED = "ledger.recovered"

@@ -158,10 +158,8 @@ class Run:
         report = await self.report(record, failure)
         done = report.state is JobState.DONE
         await self.ledger.end_job(self.job_id, report.state, report.to_dict(), counts_as_finish=done)
-        name = EventName.RUN_FINISHED if failure is None else EventName.RUN_FAILED
-        self.observe(
-            Event(name, self.job.name, count=report.accepted, reason=None if failure is None else str(failure))
-        )
+        reason = None if failure is None else str(failure)
+        self.observe(Event(_ended(failure), self.job.name, count=report.accepted, reason=reason))
         return report
 
     async def report(self, record: JobRecord, failure: BaseException | None) -> Report:
@@ -203,6 +201,12 @@ class Run:
         if stats is None or stats.last_reply_at_s <= stats.first_at_s:
             return None
         return 60 * (settled - self._settled_before) / (stats.last_reply_at_s - stats.first_at_s)
+
+
+def _ended(failure: BaseException | None) -> EventName:
+    if isinstance(failure, GuardError | InterruptedRunError):
+        return EventName.RUN_STOPPED
+    return EventName.RUN_FINISHED if failure is None else EventName.RUN_FAILED
 
 
 def _state(failure: BaseException | None, pending: int) -> JobState:

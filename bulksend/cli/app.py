@@ -45,5 +45,16 @@ def root(
     """Mass push launches through vendor APIs: once each, at the vendor's own limit, with proof."""
 
 
-for command in (init, plan, run, status, resolve, stop, emulate, schema, demo):
-    app.command()(command)
+_COMMANDS = (
+    (init, "Write a starter job and a small audience."),
+    (plan, "Show what a run would do; calls nobody."),
+    (run, "Send what the job has not sent yet."),
+    (status, "Show how far a job is."),
+    (resolve, "Settle sends whose fate is unknown."),
+    (stop, "Ask the process that runs a job to stop."),
+    (emulate, "Behave as a vendor does, on this machine."),
+    (schema, "Print the JSON Schema of the job file."),
+    (demo, "See it work; nothing to configure."),
+)
+for command, short in _COMMANDS:
+    app.command(short_help=short)(command)

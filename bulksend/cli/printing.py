@@ -107,7 +107,8 @@ def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:
 
 
 def _endpoint(stats: Mapping[str, object]) -> str:
-    parts = [f"{stats['calls']:,} calls", f"at most {stats['max_in_window']:,} in a window of {stats['limit']}"]
+    calls = f"{stats['calls']:,} {'call' if stats['calls'] == 1 else 'calls'}"
+    parts = [calls, f"at most {stats['max_in_window']:,} in a window of {stats['limit']}"]
     if stats.get("utilization") is not None:
         parts.append(f"{stats['utilization']:.1%} of the limit")
     if stats.get("p50_ms") is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -108,7 +109,15 @@ def _bar() -> Progress:
 
 def _ask(job: Job, checked: Checked) -> bool:
     accounts = ", ".join(sorted({spec.base_url for spec in job.accounts.values()}))
-    return typer.confirm(f'Run job "{job.name}" with {checked.sends:,} sends to {accounts}?', err=True)
+    # While the question stands, Ctrl-C is an answer; the engine's own handler would wait for one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(f'Run job "{job.name}" with {checked.sends:,} sends to {accounts}?', err=True)
+    except typer.Abort:
+        say()
+        return False
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _say_idle(report: Report) -> None:

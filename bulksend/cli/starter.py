@@ -106,7 +106,7 @@ async def _demo(sends: int) -> None:
     from bulksend.providers import PROVIDERS
 
     insider = PROVIDERS["insider"]
-    flags = ("--latency", "20ms±10ms", "--fault", "429-retry-after=1:0.2%")
+    flags = ("--latency", "20ms±10ms", "--fault", "429-retry-after=1:0.5%", "--seed", "3")
     with tempfile.TemporaryDirectory(prefix="bulksend-demo-") as scratch:
         async with emulator(insider, accounts=1, limits={}, flags=flags) as accounts:
             account = accounts[0]

@@ -20,7 +20,7 @@ import msgspec
 
 from bulksend.errors import JobError, Problem, RunError
 from bulksend.job.buckets import sorted_by_chunk
-from bulksend.job.keys import KEY_RULE, KEY_TYPES, Duplicate, KeyCheck, KeyColumn
+from bulksend.job.keys import KEY_RULE, KEY_TYPES, Duplicate, KeyCheck, KeyColumn, hashed_members
 from bulksend.job.sql import first_sentence, tables_of
 from bulksend.job.tables import TableFiles, find_files, literal
 
@@ -37,9 +37,7 @@ _MEMORY_MORE = "512MB"
 _STREAM_BUFFER = "1MB"
 _SORT_ROWS = 10_000_000
 """Rows of one sort: with more, the ends of the spilled pieces would no longer fit into the memory."""
-import os as _os
 
-OPL = _os.environ.get("OPL", "24MB")
 _SAMPLE = 1000
 """Objects of a JSON Lines file that decide which columns there are."""
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -144,7 +142,7 @@ class Audience:
         reachable = [path for files in self._files for path in (*files.sql_paths, *map(str, files.paths))]
         connection.execute(f"set allowed_paths = [{', '.join(map(literal, reachable))}]")
         connection.execute(f"set allowed_directories = [{literal(str(self._scratch.absolute()))}]")
-        connection.execute("set allowed_configs = ['memory_limit', 'operator_memory_limit', 'streaming_buffer_size']")
+        connection.execute("set allowed_configs = ['memory_limit', 'streaming_buffer_size']")
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
         self._run_sql(f"create table audience as\n{sql}")
@@ -303,11 +301,12 @@ class Audience:
     def _chunk_rows(self, columns: list[str], members: Path, batch: int) -> Iterator[list[Row]]:
         with self._cursor() as cursor:
             rows = self.count()
+            cursor.execute(f"create temp table members as {hashed_members(members)}")
             cursor.execute("create temp table placed (r bigint, c bigint)")
             cursor.execute("create temp table pairs (r bigint, c bigint)")
             parts = -(-2 * rows // _SORT_ROWS)
             for part in range(parts):
-                cursor.execute(f"insert into placed {self._keys.placed(members, part, parts)}")
+                cursor.execute(f"insert into placed {self._keys.placed(part, parts)}")
             for start in range(0, rows, _SORT_ROWS):
                 within = f"r > {start} and r <= {start + _SORT_ROWS}"
                 cursor.execute(f"insert into pairs select r, c from placed where {within} order by r")
@@ -355,7 +354,6 @@ class Audience:
         try:
             with self._translated():
                 cursor.execute(f"set streaming_buffer_size = '{_STREAM_BUFFER}'")
-                cursor.execute(f"set operator_memory_limit = '{OPL}'")
                 yield cursor
         finally:
             cursor.close()

@@ -27,15 +27,16 @@ class LogFormat(StrEnum):
 _LEVEL = {
     EventName.CALL_MADE: "debug",
     EventName.SEND_ACCEPTED: "debug",
+    EventName.SEND_RETURNED: "debug",
     EventName.PREPARE_REUSED: "debug",
     EventName.SEND_RETRIED: "warning",
-    EventName.SEND_RETURNED: "warning",
     EventName.SEND_REJECTED: "warning",
     EventName.SEND_UNKNOWN: "warning",
     EventName.SEND_CHANGED: "warning",
     EventName.LIMIT_PAUSED: "warning",
     EventName.LEDGER_RECOVERED: "warning",
     EventName.RUN_STOPPING: "warning",
+    EventName.RUN_STOPPED: "warning",
     EventName.GUARD_STOPPED: "error",
     EventName.RUN_FAILED: "error",
 }

@@ -64,7 +64,7 @@ class Progress:
             self._task = self._bar.add_task(event.job, total=self._total, completed=self._settled_before, said="")
             self._bar.start()
             return
-        if event.name in (EventName.RUN_FINISHED, EventName.RUN_FAILED):
+        if event.name in (EventName.RUN_FINISHED, EventName.RUN_STOPPED, EventName.RUN_FAILED):
             self.close()
             return
         if (name := _COUNTED.get(event.name)) is not None:
@@ -92,7 +92,7 @@ class Progress:
         rate_per_s = (self._calls - calls_then) / (now - then) if now > then else 0.0
         parts = [f"{self._settled_before + done:,}/{self._total:,}", f"{rate_per_s * 60:,.0f}/min"]
         if self._limit_per_s is not None:
-            parts.append(f"{rate_per_s / self._limit_per_s:.0%} of limit")
+            parts.append(f"{min(1.0, rate_per_s / self._limit_per_s):.0%} of limit")
         parts.append(f"[green]{self._counts['accepted']:,} ok[/]")
         parts += [
             f"[{colour}]{self._counts[name]:,} {name}[/]"

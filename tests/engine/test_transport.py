@@ -7,6 +7,7 @@ import gzip
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import cast
 
 import pytest
 
@@ -32,12 +33,14 @@ class Server:
         self.requests: list[bytes] = []
         self.writers: list[asyncio.StreamWriter] = []
         self.port = 0
+        self.tasks: set[asyncio.Task[None]] = set()
         self.connected = asyncio.Event()
         self.asked = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.writers.append(writer)
+        self.tasks.add(cast("asyncio.Task[None]", asyncio.current_task()))
         self.connected.set()
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
@@ -63,7 +66,8 @@ async def running(answer: Answer) -> AsyncIterator[Server]:
         listening.close()
         for writer in server.writers:
             writer.transport.abort()
-        await asyncio.sleep(0)
+        if server.tasks:
+            await asyncio.wait(server.tasks)
 
 
 def saying(*parts: bytes, close: bool = False) -> Answer:
@@ -334,6 +338,7 @@ def sized(body: bytes, *headers: bytes) -> bytes:
         ((b"220 mail.example.com ESMTP\r\n",), "the reply is not HTTP"),
         ((b"\x16\x03\x01\x00\xff" * 50,), "the reply is not HTTP"),
         ((b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",), ""),
+        ((sized(b"{}", *(b"X-%d: " % number + b"x" * 1000 for number in range(1000))),), ""),
         ((sized(BIG),), "the reply is larger than 1 MiB"),
         ((b"HTTP/1.1 200 OK\r\n\r\n", BIG), "the reply is larger than 1 MiB"),
         ((sized(ZIPPED, b"Content-Encoding: gzip"),), "the reply is larger than 1 MiB"),
@@ -348,6 +353,7 @@ def sized(body: bytes, *headers: bytes) -> bytes:
         "another protocol",
         "TLS alert",
         "long header",
+        "flood of headers",
         "over 1 MiB",
         "over 1 MiB without a length",
         "gzip bomb",

@@ -66,7 +66,9 @@ IN_THE_JOB_FILE: dict[str, Case] = {
     "unknown table": Case(
         ("job.toml:«[polcy]»: polcy: unknown table; did you mean policy?",), add="[polcy]\nmax_sends = 5"
     ),
-    "unknown key": Case(("job.toml:2: jbo: unknown key; did you mean job?",), (('job = "sale"', 'job = "sale"\njbo = "x"'),)),
+    "unknown key": Case(
+        ("job.toml:2: jbo: unknown key; did you mean job?",), (('job = "sale"', 'job = "sale"\njbo = "x"'),)
+    ),
     "unknown field": Case(
         ("job.toml:«banne =»: launch.banne: unknown field; did you mean banner?",),
         (("ttl =", 'banne = "https://example.com/b"\nttl ='),),
@@ -93,7 +95,9 @@ IN_THE_JOB_FILE: dict[str, Case] = {
     "no name": Case(("job.toml: job: is required*",), (('job = "sale"\n', ""),)),
     "name is a number": Case(("job.toml:1: job: must be a text*",), (('"sale"', "5"),)),
     "name is blank": Case(("job.toml:1: job: must be a text*",), (('"sale"', '" "'),)),
-    "name too long": Case(("job.toml:1: job: must be a text of 1 to 200 characters*",), (('"sale"', f'"{"x" * 201}"'),)),
+    "name too long": Case(
+        ("job.toml:1: job: must be a text of 1 to 200 characters*",), (('"sale"', f'"{"x" * 201}"'),)
+    ),
     "no account": Case(
         ("job.toml: account: is missing*",),
         ((f'[account]\nprovider = "insider"\n{CREDENTIALS}base_url', "base_url"),),
@@ -112,9 +116,14 @@ IN_THE_JOB_FILE: dict[str, Case] = {
         (('from = "stores.csv"', 'from = "stores.csv"\nsql = "select 1"'),),
     ),
     "no key": Case(("job.toml:«[audience]»: audience.key: is required",), (('key = "store_id"\n', ""),)),
-    "no launch": Case(("job.toml: launch: is missing*[[]launch]*",), (("[launch]", "[create.more]"),)),
+    "misspelt table that is required": Case(
+        ("job.toml: launch: is missing*[[]launch]*", "job.toml:«[lunch]»: lunch: unknown table; did you mean launch?"),
+        (("[launch]", "[lunch]"),),
+    ),
     "no title": Case(("job.toml:«[create]»: create.title: is required",), (('title = "Spring sale"\n', ""),)),
-    "text is a number": Case(("job.toml:«title =»: create.title: must be text, not a number",), (('"Spring sale"', "5"),)),
+    "text is a number": Case(
+        ("job.toml:«title =»: create.title: must be text, not a number",), (('"Spring sale"', "5"),)
+    ),
     "boolean is text": Case(
         ("job.toml:«include_unengaged»: launch.include_unengaged: must be true or false, not text",),
         (("ttl =", 'include_unengaged = "always"\nttl ='),),
@@ -127,7 +136,9 @@ IN_THE_JOB_FILE: dict[str, Case] = {
         ("job.toml:«chunk»: audience.chunk: must be at least 1",),
         (('key = "store_id"', 'key = "store_id"\nchunk = 0'),),
     ),
-    "table is text": Case(("job.toml:«target =»: launch.target: must be a table, not text",), ((TARGET, 'target = "x"'),)),
+    "table is text": Case(
+        ("job.toml:«target =»: launch.target: must be a table, not text",), ((TARGET, 'target = "x"'),)
+    ),
     "audience is text": Case(
         ("job.toml:2: audience: must be a table: write [[]audience]",),
         (('[audience]\nfrom = "stores.csv"\nkey = "store_id"\n', ""), ('"sale"', '"sale"\naudience = "stores.csv"')),
@@ -166,7 +177,8 @@ IN_THE_JOB_FILE: dict[str, Case] = {
         plan_code=0,
     ),
     "variable without a value": Case(
-        ("job.toml:«title =»: create.title: ${var.day} has no value*--var day=VALUE",), (("Spring sale", "Sale ${var.day}"),)
+        ("job.toml:«title =»: create.title: ${var.day} has no value*--var day=VALUE",),
+        (("Spring sale", "Sale ${var.day}"),),
     ),
     "variable in the name without a value": Case(
         ("job.toml:1: job: ${var.day} has no value*--var day=VALUE",), (('"sale"', '"sale-${var.day}"'),)
@@ -187,19 +199,23 @@ IN_THE_JOB_FILE: dict[str, Case] = {
         (('base_url = "http', f'base_url = "https://user:{SECRET}@example.com"\n#'),),
     ),
     "title too long": Case(
-        ("job.toml:«Live»: launch.title: has 101 characters, at most 100 are allowed",), (("Live in ${city}", "Live" + "x" * 97),)
+        ("job.toml:«Live»: launch.title: has 101 characters, at most 100 are allowed",),
+        (("Live in ${city}", "Live" + "x" * 97),),
     ),
     "title of the campaign too long": Case(
         ("job.toml:«Sale»: create.title: has 104 characters, at most 100*",), (("Spring sale", "Sale" + "x" * 100),)
     ),
     "description too long": Case(
-        ("job.toml:«description»: launch.description: has 256 characters, at most 255*",), (("Up to 50% off", "x" * 256),)
+        ("job.toml:«description»: launch.description: has 256 characters, at most 255*",),
+        (("Up to 50% off", "x" * 256),),
     ),
     "image not https": Case(
-        ("job.toml:«image»: launch.image: must be an https:// address",), (("https://example.com/icon", "http://example.com/icon"),)
+        ("job.toml:«image»: launch.image: must be an https:// address",),
+        (("https://example.com/icon", "http://example.com/icon"),),
     ),
     "banner not https": Case(
-        ("job.toml:«banner»: launch.banner: must be an https:// address",), (("ttl =", 'banner = "ftp://example.com/b"\nttl ='),)
+        ("job.toml:«banner»: launch.banner: must be an https:// address",),
+        (("ttl =", 'banner = "ftp://example.com/b"\nttl ='),),
     ),
     "ttl too long": Case(("job.toml:«ttl»: launch.ttl: is longer than 240 hours",), (("1 day", "10 days 1 minute"),)),
     "ttl unreadable": Case(("job.toml:«ttl»: launch.ttl: is not a duration*",), (("1 day", "soon"),)),
@@ -207,7 +223,9 @@ IN_THE_JOB_FILE: dict[str, Case] = {
         ('job.toml:«ttl»: launch.ttl: *write the unit, such as "86400 seconds"',), (("1 day", "86400"),)
     ),
     "ttl is a number": Case(("job.toml:«ttl»: launch.ttl: must be a duration*not a number",), (('"1 day"', "86400"),)),
-    "ttl of an unknown unit": Case(("job.toml:«ttl»: launch.ttl: unknown unit 'fortnight'*",), (("1 day", "1 fortnight"),)),
+    "ttl of an unknown unit": Case(
+        ("job.toml:«ttl»: launch.ttl: unknown unit 'fortnight'*",), (("1 day", "1 fortnight"),)
+    ),
     "ttl of nothing": Case(("job.toml:«ttl»: launch.ttl: must be at least 1 s",), (("1 day", "0 s"),)),
     "no target": Case(("job.toml:«[launch]»: launch.target: is required*",), ((TARGET + "\n", ""),)),
     "target without values": Case(
@@ -224,17 +242,20 @@ IN_THE_JOB_FILE: dict[str, Case] = {
         (('language = "en_GB"', 'language = "en_GB"\nis_all = true'), (TARGET + "\n", "")),
     ),
     "campaign_id with create": Case(
-        ("job.toml:«campaign_id»: launch.campaign_id: stands beside [[]create]*",), (("[launch]", "[launch]\ncampaign_id = 5"),)
+        ("job.toml:«campaign_id»: launch.campaign_id: stands beside [[]create]*",),
+        (("[launch]", "[launch]\ncampaign_id = 5"),),
     ),
     "unknown endpoint": Case(
         ("job.toml:«lunch»: limits.insider.lunch: there is no endpoint insider.lunch; did you mean insider.launch?",),
         add='[limits]\n"insider.lunch" = "5/min"',
     ),
     "limit unreadable": Case(
-        ("job.toml:«fast»: limits.insider.launch: 'fast' is not a limit such as *",), add='[limits]\n"insider.launch" = "fast"'
+        ("job.toml:«fast»: limits.insider.launch: 'fast' is not a limit such as *",),
+        add='[limits]\n"insider.launch" = "fast"',
     ),
     "limit of nothing": Case(
-        ("job.toml:«0/min»: limits.insider.launch: '0/min' allows no call*",), add='[limits]\n"insider.launch" = "0/min"'
+        ("job.toml:«0/min»: limits.insider.launch: '0/min' allows no call*",),
+        add='[limits]\n"insider.launch" = "0/min"',
     ),
     "limit is a number": Case(
         ("job.toml:«6000»: limits.insider.launch: *is not a limit such as *",), add='[limits]\n"insider.launch" = 6000'
@@ -257,7 +278,8 @@ IN_THE_JOB_FILE: dict[str, Case] = {
         (('["${store_id}"]', '"${store_id[]}"'),),
     ),
     "one row's value in a chunk": Case(
-        ("job.toml:«target»: launch.target.values: ${store_id}*chunk of rows*write ${store_id[[]]}",), (CHUNKED, *PLAIN_TEXTS)
+        ("job.toml:«target»: launch.target.values: ${store_id}*chunk of rows*write ${store_id[[]]}",),
+        (CHUNKED, *PLAIN_TEXTS),
     ),
     "list of a chunk inside a text": Case(
         ("job.toml:«Live»: launch.title: *${column[[]]} is a list and must stand alone*",),
@@ -299,7 +321,9 @@ IN_THE_AUDIENCE: dict[str, Case] = {
     "unknown ending": Case(("*stores.xlsx: *accepted are .csv *",), (("stores.csv", "stores.xlsx"),)),
     "no rows": Case(("*stores.csv has no rows*",), rows="store_id,city\n"),
     "empty file": Case(("stores.csv: is empty*",), rows=""),
-    "empty JSON Lines": Case(("stores.jsonl: is empty*",), (("stores.csv", "stores.jsonl"),), files={"stores.jsonl": "\n"}),
+    "empty JSON Lines": Case(
+        ("stores.jsonl: is empty*",), (("stores.csv", "stores.jsonl"),), files={"stores.jsonl": "\n"}
+    ),
     "no rows from sql": in_sql("select * from 'stores.csv' where city = 'Rome'", "*has no rows*"),
     "name twice in the header": Case(("stores.csv:1: *'city' twice",), rows="store_id,city,city\n1,a,b\n"),
     "too many cells": Case(("stores.csv:3: expected 2 columns, found 3",), rows=lines_of("1,Oslo", f"2,{CELL},x")),
@@ -311,16 +335,21 @@ IN_THE_AUDIENCE: dict[str, Case] = {
         files={"stores.jsonl": f'{{"store_id": 1, "city": "Oslo"}}\n{{"store_id": 2, "city": "{CELL}\n'},
     ),
     "not Parquet": Case(
-        ("stores.parquet: is not a readable Parquet file",), (("stores.csv", "stores.parquet"),), files={"stores.parquet": CELL}
+        ("stores.parquet: is not a readable Parquet file",),
+        (("stores.csv", "stores.parquet"),),
+        files={"stores.parquet": CELL},
     ),
     "key of a wrong type": Case(
         ("stores.jsonl, row 2: store_id: a key must be text or a whole number",),
         (("stores.csv", "stores.jsonl"),),
         files={"stores.jsonl": f'{{"store_id": 1, "city": "x"}}\n{{"store_id": 1.5, "city": "{CELL}"}}\n'},
     ),
-    "key twice": Case(("stores.csv, row 3 (key 0001): row 1 has the same key",), rows=lines_of("0001,a", f"2,{CELL}", f"0001,{CELL}")),
+    "key twice": Case(
+        ("stores.csv, row 3 (key 0001): row 1 has the same key",), rows=lines_of("0001,a", f"2,{CELL}", f"0001,{CELL}")
+    ),
     "blank keys": Case(
-        ("stores.csv, row 2: the key is blank", "stores.csv, row 3: the key is blank"), rows=lines_of("1,a", f",{CELL}", f" ,{CELL}")
+        ("stores.csv, row 2: the key is blank", "stores.csv, row 3: the key is blank"),
+        rows=lines_of("1,a", f",{CELL}", f" ,{CELL}"),
     ),
     "blank value": Case(
         ("stores.csv, row 2 (key b): *${city}*has no value*", "stores.csv, row 3 (key c): *${city}*has no value*"),
@@ -372,20 +401,35 @@ IN_THE_AUDIENCE: dict[str, Case] = {
     "unknown brand": Case(
         ("stores.csv, row 2 (key b): *account*red, blue*",), TWO_ACCOUNTS, rows=lines_of("a,red", f"b,{CELL}", "c,blue")
     ),
-    "blank brand": Case(("stores.csv, row 2 (key b): *account*city*no value*",), TWO_ACCOUNTS, rows=lines_of("a,red", "b,", "c,blue")),
+    "blank brand": Case(
+        ("stores.csv, row 2 (key b): *account*city*no value*",), TWO_ACCOUNTS, rows=lines_of("a,red", "b,", "c,blue")
+    ),
     "brand that leads to another folder": Case(
-        tuple(f"stores.csv, row {row} (key {key}): *account*plain name*" for row, key in ((2, "b"), (3, "c"), (4, "d"))),
+        tuple(
+            f"stores.csv, row {row} (key {key}): *account*plain name*" for row, key in ((2, "b"), (3, "c"), (4, "d"))
+        ),
         (("env:INSIDER_TOKEN", "file:secrets/${city}"),),
         rows=lines_of("a,red", f"b,../{CELL}", f"c,/etc/{CELL}", f"d,.{CELL}", "e,red"),
-        files={"secrets/red": SECRET, f"canary-cell-93ac/{CELL}": SECRET, CELL: SECRET},
+        files={"secrets/red": SECRET, CELL: SECRET, f"secrets/.{CELL}": SECRET},
+    ),
+    "secret file of a brand is missing": Case(
+        ("stores.csv, row 2 (key b): account.token: cannot read *secrets/*: No such file or directory",),
+        (("env:INSIDER_TOKEN", "file:secrets/${city}"),),
+        rows=lines_of("a,red", f"b,{CELL}"),
+        files={"secrets/red": SECRET},
+        plan_code=0,
     ),
     "a row of a chunk": Case(
         ("stores.csv, row 4 (key d): *${city}*has no value*",),
         (CHUNKED, *PLAIN_TEXTS, ('["${store_id}"]', '"${city[]}"')),
         rows=lines_of("a,1", "b,2", "c,3", "d,"),
     ),
-    "key with a tab": Case((r"stores.csv, row 1 (key a\\tb…): the key*control characters",), rows=lines_of('"a\tb",Oslo')),
-    "key too long": Case(("stores.csv, row 1 (key kkkk*…): the key is longer than 512 characters*",), rows=lines_of("k" * 513 + ",Oslo")),
+    "key with a tab": Case(
+        (r"stores.csv, row 1 (key a\tb*): the key*control characters",), rows=lines_of('"a\tb",Oslo')
+    ),
+    "key too long": Case(
+        ("stores.csv, row 1 (key kkkk*…): the key is longer than 512 characters*",), rows=lines_of("k" * 513 + ",Oslo")
+    ),
 }
 
 IN_THE_SQL: dict[str, Case] = {
@@ -401,10 +445,14 @@ IN_THE_SQL: dict[str, Case] = {
     "INSTALL": in_sql("install httpfs", "*sql: is not a SELECT*"),
     "LOAD": in_sql("load httpfs", "*sql: is not a SELECT*"),
     "EXPLAIN": in_sql("explain select 1", "*sql: is not a SELECT*"),
-    "https": in_sql("select * from 'https://example.com/x.csv'", "*sql: reaches for the URL https://example.com/x.csv*"),
+    "https": in_sql(
+        "select * from 'https://example.com/x.csv'", "*sql: reaches for the URL https://example.com/x.csv*"
+    ),
     "s3": in_sql("select * from 's3://bucket/x.parquet'", "*sql: reaches for the URL s3://*"),
     "read_csv": in_sql("select * from read_csv('/etc/passwd')", "*sql: calls read_csv(), which is not accepted*"),
-    "read_text": in_sql("select content from read_text('/etc/passwd')", "*sql: calls read_text(), which is not accepted*"),
+    "read_text": in_sql(
+        "select content from read_text('/etc/passwd')", "*sql: calls read_text(), which is not accepted*"
+    ),
     "glob": in_sql("select * from glob('/*')", "*sql: calls glob(), which is not accepted*"),
     "settings": in_sql("select * from duckdb_settings()", "*sql: calls duckdb_settings(), which is not accepted*"),
     "getenv": in_sql("select getenv('INSIDER_TOKEN') as store_id", "*sql: calls getenv(), which is not accepted"),
@@ -421,16 +469,23 @@ IN_THE_SQL: dict[str, Case] = {
 
 ON_THE_COMMAND_LINE: dict[str, Case] = {
     "base URL of plain http": Case(
-        ("*--base-url: plain http*loopback*not web-push.example.com*",), arguments=("--base-url", "http://web-push.example.com")
+        ("*--base-url: plain http*loopback*not web-push.example.com*",),
+        arguments=("--base-url", "http://web-push.example.com"),
     ),
     "base URL that is none": Case(("*--base-url: is not an address*",), arguments=("--base-url", "nope")),
     "ledger that is no URL": Case(("--ledger: 'x.db' is not a ledger*sqlite:*",), arguments=("--ledger", "x.db")),
-    "ledger of another kind": Case(("--ledger: *not a ledger*sqlite:*",), arguments=("--ledger", f"mysql://user:{SECRET}@db/x")),
-    "ledger on PostgreSQL": Case(("--ledger: *PostgreSQL*sqlite:*",), arguments=("--ledger", f"postgresql://user:{SECRET}@db/x")),
+    "ledger of another kind": Case(
+        ("--ledger: *not a ledger*sqlite:*",), arguments=("--ledger", f"mysql://user:{SECRET}@db/x")
+    ),
+    "ledger on PostgreSQL": Case(
+        ("--ledger: *PostgreSQL*sqlite:*",), arguments=("--ledger", f"postgresql://user:{SECRET}@db/x")
+    ),
 }
 
 GUARDS: dict[str, Case] = {
-    "max_sends": Case(("max_sends: 3 sends, at most 2 are allowed",), add="[policy]\nmax_sends = 2", code=4, plan_code=0),
+    "max_sends": Case(
+        ("max_sends: 3 sends, at most 2 are allowed",), add="[policy]\nmax_sends = 2", code=4, plan_code=0
+    ),
     "due": Case(
         ("due: *late, at most 30 min is allowed",),
         add='[policy]\ndue = "2020-01-01T00:00:00Z"\nmax_lateness = "30m"',
@@ -511,7 +566,10 @@ def test_run_refuses_bad_input(shell: Shell, listener: Listener, name: str) -> N
     assert_harmless(shell, listener, before, said)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if not name.startswith("guard: ")])
+IN_TEST_PLAN = {*(f"guard: {name}" for name in GUARDS), "audience: secret file of a brand is missing"}
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in IN_TEST_PLAN])
 def test_plan_shows_bad_input(shell: Shell, listener: Listener, name: str) -> None:
     case = ALL[name]
     prepare(shell, case)
@@ -671,7 +729,9 @@ def test_several_faults_of_one_row_are_all_told(shell: Shell, command: str) -> N
     shell.edit(("Live in ${city}", "Live in ${city}${city}"), ("https://example.com/icon.png", "${city}"))
     shell.write("stores.csv", lines_of(f"a,{'x' * 50}"))
     said = shell.call(command, "job.toml")
-    assert_said(said.errors, ["stores.csv, row 1 (key a): launch.title: *", "stores.csv, row 1 (key a): launch.image: *"])
+    assert_said(
+        said.errors, ["stores.csv, row 1 (key a): launch.title: *", "stores.csv, row 1 (key a): launch.image: *"]
+    )
 
 
 def test_a_secret_that_is_not_there_hides_no_fault_of_the_rows(shell: Shell) -> None:
@@ -679,7 +739,9 @@ def test_a_secret_that_is_not_there_hides_no_fault_of_the_rows(shell: Shell) -> 
     shell.write("stores.csv", lines_of("a,"))
     said = shell.call("run", "job.toml")
     assert said.code == 2
-    assert_said(said.errors, [shell.resolved("job.toml:«token»: account.token: *"), "stores.csv, row 1 (key a): *${city}*"])
+    assert_said(
+        said.errors, [shell.resolved("job.toml:«token»: account.token: *"), "stores.csv, row 1 (key a): *${city}*"]
+    )
 
 
 @pytest.mark.parametrize("command", ["run", "plan"])
@@ -737,7 +799,7 @@ SAYS = {
     "directory": "the ledger *ledger.db is a directory",
     "no database": "the ledger *ledger.db is not a SQLite database",
     "another program's": "*ledger.db is a database of another program, not a ledger",
-    "newer": "the ledger *ledger.db has version 99, from a newer bulksend*",
+    "newer": "the ledger *ledger.db *version 99, from a newer bulksend*",
 }
 
 
@@ -797,7 +859,7 @@ def test_a_full_disk_is_said_plainly(shell: Shell, listener: Listener) -> None:
     assert listener.connections == 0
 
 
-# Guards, and what plan says of them
+# Guards
 
 
 def test_plan_warns_of_max_sends(shell: Shell) -> None:
