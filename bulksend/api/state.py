@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -53,6 +54,8 @@ async def status_async(
         settled = counts.accepted + counts.rejected + unknown
         total = max(record.sends, settled)
         elapsed_s, rate = last.get("elapsed_s", 0.0), last.get("rate_per_min")
+        if record.state is JobState.RUNNING and record.started_at is not None:
+            elapsed_s, rate = time.time() - record.started_at, None
         return Report(
             job=loaded.name,
             state=record.state,

@@ -91,8 +91,9 @@ def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:
     yield f"  sends       {report.total:,}{rows}: {', '.join(figures)}"
     if report.changed:
         yield f"  changed     {report.changed:,} settled earlier with another payload; not sent again"
-    waits = f", {report.retried:,} repeated, {report.throttled:,} times told to wait" if report.calls else ""
-    yield f"  calls       {report.calls:,}{waits}"
+    if report.state != "running":
+        waits = f", {report.retried:,} repeated, {report.throttled:,} times told to wait" if report.calls else ""
+        yield f"  calls       {report.calls:,}{waits}"
     rate = f", {report.rate_per_min:,.0f} sends/min" if report.rate_per_min else ""
     yield f"  time        {format_duration(report.elapsed_s)}{rate}"
     for name, stats in report.endpoints.items():

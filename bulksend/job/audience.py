@@ -35,7 +35,7 @@ _MEMORY = "40MB"
 _MEMORY_MORE = "512MB"
 """For an `sql` that 40 MB is too little for; afterwards the limit is 40 MB again."""
 _STREAM_BUFFER = "1MB"
-_SORT_ROWS = 10_000_000
+_SORT_ROWS = 5_000_000
 """Rows of one sort: with more, the ends of the spilled pieces would no longer fit into the memory."""
 
 _SAMPLE = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -334,18 +334,20 @@ class _Reader:
     def _provider_tables(self, provider: Provider, *, has_audience: bool) -> dict[str, dict[str, object]]:
         tables = {name: table for name in provider.tables if (table := self._table(name)) is not None}
         for name, table in tables.items():
-            fields = provider.tables[name]
-            self.faults += unknown_fields(fields, table, name)
-            static = [key for key in fields if key not in table or not _has_columns(table[key])]
-            plain = {
-                key: self._plain(value, f"{name}.{key}") if key in static else value for key, value in table.items()
-            }
-            _, faults = read_table(fields, plain, name, loose=self._loose_in(name), only=static)
-            self.faults += faults
-        told = len(self.faults)
-        reviewed = provider.review(tables, has_audience=has_audience)
-        self.faults += reviewed if told == 0 else [fault for fault in reviewed if "required" not in fault.text]
+            self.faults += unknown_fields(provider.tables[name], table, name)
+            self._read_static(provider.tables[name], table, name, loose=self._loose_in(name))
+        self.faults += provider.review(tables, has_audience=has_audience)
         return provider.complete(tables)
+
+    def _read_static(self, fields: Fields, table: Mapping[str, object], path: str, *, loose: Collection[str]) -> None:
+        """Check what is the same for every row; in a table of which a part differs, the other parts."""
+        static = [key for key in fields if not _has_columns(table.get(key))]
+        plain = {key: self._plain(value, f"{path}.{key}") for key, value in table.items() if key in static}
+        _, faults = read_table(fields, plain, path, loose=loose, only=static)
+        self.faults += faults
+        for key, value in table.items():
+            if key in fields and key not in static and isinstance(value, Mapping):
+                self._read_static(fields[key].fields, value, f"{path}.{key}", loose=())
 
 
 def _has_columns(value: object) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.shell.conftest import SECRET, TIMEOUT_S, Listener, Said, Shell
+from tests.shell.test_bad_input import ALL, GUARDS, assert_harmless, assert_said, prepare
 
 ACCOUNTS = """\
 [account.red]
@@ -221,6 +222,20 @@ def test_sql_is_planned(shell: Shell) -> None:
 
 
 # Faults
+
+JUDGED_BELOW = {*(f"guard: {name}" for name in GUARDS), "audience: secret file of a brand is missing"}
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in JUDGED_BELOW])
+def test_plan_shows_bad_input(shell: Shell, listener: Listener, name: str) -> None:
+    case = ALL[name]
+    prepare(shell, case)
+    before = shell.listing()
+    said = shell.call("plan", "job.toml", *case.arguments)
+    code = case.code if case.plan_code is None else case.plan_code
+    assert_said(said.errors if code else said.warnings, [shell.resolved(line) for line in case.says])
+    assert said.code == code
+    assert_harmless(shell, listener, before, said)
 
 
 def test_every_fault_is_listed_and_the_figures_stand_beside_them(shell: Shell, listener: Listener) -> None:
