@@ -92,7 +92,7 @@ def read_table(
     """Read a table by its fields: the values in the field's own type, and every fault.
 
     A field named in `loose` came from a column or a variable, where a number or a boolean may stand as text, and a
-    number where text is asked for. With `only`, just these fields are looked at and the others are passed on as they are.
+    number where text is asked for. With `only`, just these fields are looked at; the others are passed on as they are.
     """
     values: dict[str, object] = dict(body)
     faults: list[Fault] = []

@@ -35,7 +35,6 @@ async def check_input(
         checked.rows = 0
     else:
         keys = await loop.run_in_executor(executor, audience.check_keys)
-        problems = _key_problems(keys, audience.label)
         if keys.rows == 0:
             text = f"{audience.label} has no rows: there is nothing to send"
             raise JobError(opened.job.problem_at("audience", text))
@@ -47,16 +46,18 @@ async def check_input(
             rows = keys.rows if limit is None else min(limit, keys.rows)
             chunk = opened.job.audience.chunk if opened.job.audience is not None else None
             checked = Checked(rows=rows, sends=rows if chunk is None else -(-rows // chunk))
-        blank = {problem.row for problem in problems}
-        checked.problems = problems + [one for one in checked.problems if one.row not in blank or one.key is not None]
+        _add_key_problems(checked, keys, audience.label)
     return checked
 
 
-def _key_problems(keys: KeyCheck, label: str) -> list[Problem]:
-    """Say which keys are blank or stand twice."""
-    problems = [Problem("the key is blank", file=label, row=row) for row in keys.blank_rows]
-    problems += [
+def _add_key_problems(checked: Checked, keys: KeyCheck, label: str) -> None:
+    """Say which keys are blank or stand twice, in the order of rows among what else is wrong."""
+    found = [Problem("the key is blank", file=label, row=row) for row in keys.blank_rows]
+    found += [
         Problem(f"row {one.first_row} has the same key", file=label, row=one.second_row, key=one.key)
         for one in keys.duplicates
     ]
-    return problems
+    known = {(problem.row, problem.text) for problem in found}
+    others = [problem for problem in checked.problems if (problem.row, problem.text) not in known]
+    checked.more += keys.blank_count + keys.duplicate_count - len(found)
+    checked.problems = sorted(found + others, key=lambda problem: problem.row or 0)

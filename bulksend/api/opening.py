@@ -37,7 +37,8 @@ def ledger_path(url: str | None, base_dir: Path) -> Path:
         raise JobError(Problem("a PostgreSQL ledger is not part of this version; use sqlite:///PATH", field="--ledger"))
     found = re.fullmatch(r"sqlite:(?://)?(.+)", url)
     if found is None:
-        text = f"{url!r} is not a ledger: write sqlite:///absolute/path or sqlite:relative/path"
+        # Not repeated here: whatever stands in it may hold a password.
+        text = "this is not a ledger: write sqlite:///absolute/path or sqlite:relative/path"
         raise JobError(Problem(text, field="--ledger"))
     return Path(found[1]).absolute()
 
@@ -79,14 +80,28 @@ def open_job(job: Job, *, rows_from_code: bool = False) -> Iterator[Opened]:
         from bulksend.job.audience import Audience
 
         spec = job.audience
-        audience = Audience(
-            base_dir=job.base_dir, source=spec.source, sql=spec.sql, key=spec.key, scratch_dir=scratch_dir
-        )
+        try:
+            audience = Audience(
+                base_dir=job.base_dir, source=spec.source, sql=spec.sql, key=spec.key, scratch_dir=scratch_dir
+            )
+        except JobError as wrong:
+            raise JobError([_at_audience(job, problem) for problem in wrong.problems]) from None
         try:
             renderer.check_columns(audience.columns, audience.label)
             yield Opened(job, flow, accounts, renderer, audience, scratch_dir)
         finally:
             audience.close()
+
+
+def _at_audience(job: Job, problem: Problem) -> Problem:
+    """Point to the job file where a problem is of the audience as a whole, not of a line or row in it."""
+    if problem.line is not None or problem.row is not None:
+        return problem
+    field = "audience.sql" if job.audience is not None and job.audience.sql is not None else "audience.from"
+    if problem.field is not None:
+        field = problem.field
+    of = f"{problem.file}: " if problem.file not in (None, "sql") else ""
+    return job.problem_at(field, f"{of}{problem.text}")
 
 
 def secret_problems(opened: Opened) -> list[Problem]:

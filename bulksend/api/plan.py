@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bulksend.api.checking import check_input
 from bulksend.api.opening import Opened, open_job, open_ledger, secret_problems
-from bulksend.api.run import JobSource
+from bulksend.api.run import JobSource, check_due
 from bulksend.engine.rate import bucket_of
-from bulksend.errors import JobError, Problem
+from bulksend.errors import GuardError, JobError, Problem
 from bulksend.job.check import Checked
 from bulksend.job.file import load_job
-from bulksend.ledger.base import JobRecord
+from bulksend.job.rows import batches_in
+from bulksend.job.template import placeholders
+from bulksend.ledger.base import Scope
+from bulksend.model import State
 
 __all__ = ["EndpointPlan", "Plan", "Sample", "plan_async"]
 
 MARGIN_S = 0.05
+SETTLED = (State.ACCEPTED, State.REJECTED, State.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,29 +106,64 @@ async def plan_async(
     loaded = load_job(job, variables=vars, base_url=base_url)
     if limit is not None and limit < 1:
         raise JobError(Problem("must be at least 1", field="--limit"))
-    with open_job(loaded) as opened, ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader") as executor:
+    with ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader") as executor, open_job(loaded) as opened:
         warnings = [] if emulate else secret_problems(opened)
         checked = await check_input(
             opened, executor, limit=limit, precheck=True, with_secrets=False, stopping=lambda: False
         )
-        record = None
-        if not emulate:
-            store = open_ledger(ledger, loaded.base_dir)
-            try:
-                if await store.open(create=False):
-                    record = await store.find_job(loaded.name)
-            finally:
-                await store.close()
+        settled = 0 if emulate else await _settled(opened, ledger, executor, limit=limit)
+        warnings += [] if emulate else _row_secrets(opened)
+        try:
+            check_due(loaded, loaded.policy, time.time(), ())
+        except GuardError as late:
+            warnings.append(loaded.problem_at("policy.due", f"{late}: a run is refused"))
         most = loaded.policy.max_sends
         if most is not None and checked.sends > most:
             text = f"{checked.sends:,} sends, at most {most:,} are allowed: a run is refused"
             warnings.append(loaded.problem_at("policy.max_sends", text))
-        return _plan(opened, checked, record, warnings)
+        return _plan(opened, checked, settled, warnings)
 
 
-def _plan(opened: Opened, checked: Checked, record: JobRecord | None, warnings: list[Problem]) -> Plan:
+def _row_secrets(opened: Opened) -> list[Problem]:
+    """Warn of secrets that rows pick and that are not there."""
+    return [
+        opened.job.problem_at(f"account.{field}", f"{number:,} of the accounts have no secret at {source}")
+        for (field, source), number in opened.accounts.unset.items()
+        if placeholders(source)
+    ]
+
+
+async def _settled(opened: Opened, url: str | None, executor: ThreadPoolExecutor, *, limit: int | None) -> int:
+    """Count the sends of this audience that the ledger has as settled; a chunk counts by its members."""
+    store = open_ledger(url, opened.job.base_dir)
+    try:
+        record = await store.find_job(opened.job.name) if await store.open(create=False) else None
+        if record is None or not record.counts.settled:
+            return 0
+        if opened.audience is None:
+            return record.counts.settled
+        assert opened.job.audience is not None
+        key, chunked = opened.job.audience.key, opened.job.audience.chunk is not None
+        found: set[str] = set()
+        number = 0
+        async for batch in batches_in(executor, opened.audience.rows([key], limit=limit)):
+            keys = [str(row[0]) for row in batch]
+            if chunked:
+                members = await store.members_of(record.id, keys)
+                keys = list({member.chunk for member in members.values()} - found)
+            records = await store.look_up(record.id, Scope.SEND, keys)
+            settled = [one.key for one in records.values() if one.state in SETTLED]
+            number += len(settled)
+            if chunked:
+                found.update(settled)
+        return number
+    finally:
+        await store.close()
+
+
+def _plan(opened: Opened, checked: Checked, settled: int, warnings: list[Problem]) -> Plan:
     job, flow = opened.job, opened.flow
-    settled = min(record.counts.settled, checked.sends) if record is not None else 0
+    settled = min(settled, checked.sends)
     share = (checked.sends - settled) / checked.sends if checked.sends else 0.0
     by_account = [round(number * share) for number in checked.by_account.values()]
     busiest = max(by_account, default=0)
@@ -131,9 +171,11 @@ def _plan(opened: Opened, checked: Checked, record: JobRecord | None, warnings: 
     endpoints: dict[str, EndpointPlan] = {}
     for _, endpoint in flow.prepare:
         accounts = sum(1 for number in by_account if number)
-        fresh = 0 if record is not None and record.counts.accepted else accounts
         endpoints[endpoint.name] = EndpointPlan(
-            fresh, str(job.limit(endpoint.name)), endpoint.documented or endpoint.name in job.limits, 0.0
+            accounts if not settled else 0,
+            str(job.limit(endpoint.name)),
+            endpoint.documented or endpoint.name in job.limits,
+            0.0,
         )
     for _, endpoint in flow.steps:
         limit = job.limit(endpoint.name)

@@ -231,8 +231,9 @@ def _refuse(job: Job, text: str, checked: Checked | None, observers: Sequence[Ob
     for observer in observers:
         observer(Event(EventName.GUARD_STOPPED, job.name, reason=text))
     refused = GuardError(text)
-    rows, sends = (checked.rows, checked.sends) if checked is not None else (0, 0)
-    refused.report = Report(job.name, JobState.REFUSED, rows=rows, total=sends, pending=sends)
+    if checked is not None:
+        sends = checked.sends
+        refused.report = Report(job.name, JobState.REFUSED, rows=checked.rows, total=sends, pending=sends)
     return refused
 
 
@@ -275,8 +276,6 @@ async def run_async(
             raise JobError(Problem("must be at least 1", field="--limit"))
         opened = stack.enter_context(open_job(loaded))
         problems = [] if emulate else secret_problems(opened)
-        if problems:
-            raise JobError(problems)
         check_due(loaded, loaded.policy, time.time(), observers)
         if emulate:
             ledger = await _emulate(stack, opened, executor)
@@ -285,12 +284,12 @@ async def run_async(
             stack.enter_context(_signals(current))
         stopping = partial(lambda run: run.interrupted is not None, current)
         checked = await check_input(
-            opened, executor, limit=limit, precheck=precheck, with_secrets=True, stopping=stopping
+            opened, executor, limit=limit, precheck=precheck, with_secrets=not problems, stopping=stopping
         )
         if current.interrupted is not None:
             raise current.interrupted
-        if checked.problems:
-            raise JobError(checked.problems, more=checked.more)
+        if problems or checked.problems:
+            raise JobError(problems + checked.problems, more=checked.more)
         current.observe(Event(EventName.AUDIENCE_CHECKED, loaded.name, count=checked.sends))
         most = loaded.policy.max_sends
         if most is not None and checked.sends > most:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from bulksend.api.opening import open_ledger
+from bulksend.api.opening import ledger_path, open_ledger
 from bulksend.api.report import Failure, Report
 from bulksend.api.run import JobSource, failures_of
 from bulksend.errors import JobError, JobLockedError, Problem
@@ -26,8 +26,8 @@ async def _ledger_of(
     try:
         record = await store.find_job(job.name) if await store.open(create=False) else None
         if record is None:
-            text = f'the ledger knows no job "{job.name}": it was never run there'
-            raise JobError(Problem(text, file=job.path.name, line=job.lines.get("job")))
+            path = ledger_path(ledger, job.base_dir)
+            raise JobError(f'job "{job.name}" was never run with the ledger {path}')
         yield job, store, record
     finally:
         await store.close()

@@ -21,7 +21,7 @@ def emulate(
         list[str] | None, typer.Argument(metavar="[PROVIDER]...", help="All of them when none is named.")
     ] = None,
     *,
-    port: Annotated[int, typer.Option("--port", help="Counted up per provider; 0: any free ones.")] = 8900,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Counted up; 0: any free ones.")] = 8900,
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     limit: Annotated[
         list[str],

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bulksend.errors import JobError, Problem
+
 __all__ = ["BaseUrl", "JobFile", "Json", "LedgerUrl", "Limit", "Vars", "variables"]
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (TOML).", show_default=False)]
@@ -34,11 +36,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 
 def variables(given: list[str]) -> dict[str, str]:
-    """Read `NAME=VALUE` texts; exits with 2 for one without `=`."""
+    """Read `NAME=VALUE` texts; raises JobError for one without `=`."""
     read = {}
     for text in given:
         name, sign, value = text.partition("=")
         if not sign or not name:
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--var")
+            raise JobError(Problem(f"{text!r} is not NAME=VALUE", field="--var"))
         read[name] = value
     return read

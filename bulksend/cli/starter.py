@@ -13,6 +13,7 @@ import typer
 
 from bulksend.cli.printing import exit_codes, say, say_report
 from bulksend.errors import JobError, RunError
+from bulksend.fields import did_you_mean
 
 if TYPE_CHECKING:
     from bulksend.api.report import Report
@@ -55,7 +56,9 @@ def init(
     """
     with exit_codes("init", as_json=False):
         if provider not in STARTERS:
-            raise JobError(f"there is no starter for {provider!r}; there are {', '.join(STARTERS)}")
+            raise JobError(f"there is no starter for {provider!r}{did_you_mean(provider, STARTERS)}")
+        if not directory.is_dir():
+            raise JobError(f"there is no directory {directory}")
         room = resources.files("bulksend.cli").joinpath("starters")
         paths = [directory / name for name in STARTERS[provider]]
         for path in paths:

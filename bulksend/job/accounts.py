@@ -89,6 +89,8 @@ class Accounts:
         self._template = Template(texts)
         self.columns = self._template.columns
         self._replaced: Sequence[Account] | None = None
+        self.unset: dict[tuple[str, str], int] = {}
+        """For how many accounts a secret was not there, by field and source, where that is no error."""
 
     @property
     def made(self) -> list[Account]:
@@ -133,9 +135,8 @@ class Accounts:
             name = str(texts["chooser"])
             spec = self._specs.get(name)
             if spec is None:
-                raise JobError(
-                    Problem(f"no table [account.{name}]; there are {', '.join(self._specs)}", field="account")
-                )
+                text = f"the row names no [account.NAME] table; there are {', '.join(self._specs)}"
+                raise JobError(Problem(text, field="audience.account"))
             texts = {**{key: unescape(text) for key, text in spec.ids.items()}}
             texts |= {key: unescape(text) for key, text in spec.secrets.items()}
         else:
@@ -144,12 +145,17 @@ class Accounts:
         secrets = {}
         for field, source in spec.secrets.items():
             self._check_path(source, values)
-            if not with_secrets or self._replaced is not None:
+            if self._replaced is not None:
                 continue
             try:
                 secrets[field] = read_secret(str(texts[field]), self._base_dir)
             except ValueError as wrong:
-                raise JobError(Problem(str(wrong), field=f"account.{field}")) from None
+                if not with_secrets:
+                    self.unset[field, source] = self.unset.get((field, source), 0) + 1
+                    continue
+                # The file's name may hold a value of the row: the source is told as the job file has it.
+                text = f"there is no secret for this row at {source}" if placeholders(source) else str(wrong)
+                raise JobError(Problem(text, field=f"account.{field}")) from None
         ids = {field: str(texts[field]) for field in spec.ids}
         return Account(name, self._provider.name, spec.base_url, ids, secrets)
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from bulksend.errors import JobError, Problem, RunError
-from bulksend.job.buckets import sorted_by_chunk
-from bulksend.job.keys import KEY_RULE, KEY_TYPES, Duplicate, KeyCheck, KeyColumn, hashed_members
+from bulksend.job.buckets import Buckets, Span, bucket_count, chunk_of_rows, sorted_by_chunk
+from bulksend.job.keys import KEY_RULE, KEY_TYPES, Duplicate, KeyCheck, KeyColumn
+from bulksend.job.keys import members as members_query
 from bulksend.job.sql import first_sentence, tables_of
 from bulksend.job.tables import TableFiles, find_files, literal
 
@@ -299,39 +300,26 @@ class Audience:
         return self._chunk_rows(names, members, batch)
 
     def _chunk_rows(self, columns: list[str], members: Path, batch: int) -> Iterator[list[Row]]:
-        with self._cursor() as cursor:
-            rows = self.count()
-            cursor.execute(f"create temp table members as {hashed_members(members)}")
-            cursor.execute("create temp table placed (r bigint, c bigint)")
-            cursor.execute("create temp table pairs (r bigint, c bigint)")
-            parts = -(-2 * rows // _SORT_ROWS)
-            for part in range(parts):
-                cursor.execute(f"insert into placed {self._keys.placed(part, parts)}")
-            for start in range(0, rows, _SORT_ROWS):
-                within = f"r > {start} and r <= {start + _SORT_ROWS}"
-                cursor.execute(f"insert into pairs select r, c from placed where {within} order by r")
-            cursor.execute("drop table placed")
-            found = cursor.execute(
-                "select count(*), min(c), max(c), coalesce(bool_or(c < before), false) "
-                "from (select c, lag(c) over () as before from pairs)"
-            ).fetchone()
-            assert found is not None
-            count, low, high, mixed = found
-            if not count:
+        rows = self.count()
+        parts = bucket_count(rows)
+        with Buckets(1, self._scratch) as pairs:
+            with Buckets(parts, self._scratch) as chunks, Buckets(parts, self._scratch) as keys:
+                for buckets, query in ((chunks, members_query(members, parts)), (keys, self._keys.parted(parts))):
+                    for found in self._stream(query, batch):
+                        buckets.put((part, (key, number)) for part, key, number in found)  # type: ignore[misc]
+                span = Span()
+                pairs.put((0, pair) for pair in span.watch(chunk_of_rows(chunks, keys, rows, self._scratch)))
+            if not span.count:
                 return
-            cursor.execute("select r, c from pairs")
-            numbered = self._numbered(cursor, columns, batch)
-            if mixed:
+            numbered = self._numbered(pairs.rows(0), columns, batch)
+            if span.mixed:
                 # Chunks overlap: several accounts, or rows that came later than others around them.
-                numbered = sorted_by_chunk(
-                    numbered, count=count, low=low, high=high, scratch_dir=self._scratch, batch=batch
-                )
+                numbered = sorted_by_chunk(numbered, span, self._scratch, batch)
             yield from numbered
 
-    def _numbered(self, pairs: DuckDBPyConnection, columns: list[str], batch: int) -> Iterator[list[Row]]:
+    def _numbered(self, pairs: Iterator[Row], columns: list[str], batch: int) -> Iterator[list[Row]]:
         """Walk the rows and the (row, chunk) pairs side by side."""
-        wanted = (pair for found in iter(lambda: pairs.fetchmany(batch), []) for pair in found)
-        row, chunk = next(wanted, (0, 0))
+        row, chunk = next(pairs, (0, 0))
         number = 0
         for values in self._select(columns, None, batch):
             made: list[Row] = []
@@ -339,7 +327,7 @@ class Audience:
                 number += 1
                 if number == row:
                     made.append((chunk, number, *value))
-                    row, chunk = next(wanted, (0, 0))
+                    row, chunk = next(pairs, (0, 0))
             if made:
                 yield made
             if not row:

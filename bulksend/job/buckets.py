@@ -1,47 +1,123 @@
-"""Rows sorted by way of files: put apart by ranges, each range small enough to be sorted in memory."""
+"""Rows put apart by way of a file, so that what is too much to sort or join at once is done a bucket at a time.
+
+DuckDB can do both, but near its memory limit it fails where it should spill, and needs the more the more rows there are.
+"""
 
 from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-__all__ = ["sorted_by_chunk"]
+__all__ = ["Buckets", "Span", "bucket_count", "chunk_of_rows", "sorted_by_chunk"]
 
-_BUCKET_ROWS = 50_000
-_BUCKETS_MAX = 256
+_BUCKET_ROWS = 40_000
+_BUCKETS_MAX = 512
 
 Row = tuple[Any, ...]
 
 
-def sorted_by_chunk(
-    batches: Iterator[list[Row]], *, count: int, low: int, high: int, scratch_dir: Path, batch: int
-) -> Iterator[list[Row]]:
-    """Yield `count` rows sorted by their first two values: a number from `low` to `high`, and what tells equals apart.
+def bucket_count(rows: int) -> int:
+    """Return into how many buckets so many rows are best put apart."""
+    return max(1, min(-(-rows // _BUCKET_ROWS), _BUCKETS_MAX))
 
-    Holds one bucket at a time: 50,000 rows where the numbers are evenly used, up to 12.8 million rows.
+
+class Buckets:
+    """Rows by bucket number, in one file without a name; each bucket gives its rows in the order they were put in.
+
+    At most 40,000 rows wait in memory to be written.
     """
-    buckets = max(1, min(-(-count // _BUCKET_ROWS), _BUCKETS_MAX, high - low + 1))
-    width = -(-(high - low + 1) // buckets)
-    with ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile(dir=scratch_dir)) for _ in range(buckets)]
+
+    def __init__(self, count: int, scratch_dir: Path) -> None:
+        self.count = count
+        self._file = tempfile.TemporaryFile(dir=scratch_dir)  # noqa: SIM115 - closed by __exit__
+        self._waiting: list[list[Row]] = [[] for _ in range(count)]
+        self._waits = 0
+        self._pieces: list[list[int]] = [[] for _ in range(count)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def put(self, placed: Iterable[tuple[int, Row]]) -> None:
+        """Add rows, each with the number of its bucket; all are put in before the first is read."""
+        waiting = self._waiting
+        for bucket, row in placed:
+            waiting[bucket].append(row)
+            self._waits += 1
+            if self._waits >= _BUCKET_ROWS:
+                self._write()
+
+    def _write(self) -> None:
+        for bucket, rows in enumerate(self._waiting):
+            if rows:
+                self._pieces[bucket].append(self._file.tell())
+                pickle.dump(rows, self._file, pickle.HIGHEST_PROTOCOL)
+                rows.clear()
+        self._waits = 0
+
+    def rows(self, bucket: int) -> Iterator[Row]:
+        """Yield the rows of a bucket."""
+        for start in self._pieces[bucket]:
+            self._file.seek(start)
+            yield from pickle.load(self._file)  # noqa: S301 - written above, into a file without a name
+        yield from self._waiting[bucket]
+
+
+def chunk_of_rows(members: Buckets, keys: Buckets, rows: int, scratch_dir: Path) -> Iterator[tuple[int, int]]:
+    """Yield (row, chunk) in the order of rows, from buckets of (key, chunk) and of (key, row) that are parted alike."""
+    count = bucket_count(rows)
+    width = -(-rows // count)
+    with Buckets(count, scratch_dir) as placed:
+        for bucket in range(keys.count):
+            chunks: dict[str, int] = dict(members.rows(bucket))  # type: ignore[arg-type]
+            found = ((row, chunks[key]) for key, row in keys.rows(bucket) if key in chunks)
+            placed.put(((pair[0] - 1) // width, pair) for pair in found)
+        for bucket in range(count):
+            yield from sorted(placed.rows(bucket))  # type: ignore[misc]
+
+
+class Span:
+    """What (row, chunk) pairs that passed by were like: how many, from which chunk to which, and whether one went back."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.low = 0
+        self.high = 0
+        self.mixed = False
+
+    def watch(self, pairs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Pass the pairs on."""
+        for pair in pairs:
+            chunk = pair[1]
+            if not self.count:
+                self.low = self.high = chunk
+            elif chunk < self.high:
+                self.mixed = True
+                self.low = min(self.low, chunk)
+            else:
+                self.high = chunk
+            self.count += 1
+            yield pair
+
+
+def sorted_by_chunk(batches: Iterable[list[Row]], span: Span, scratch_dir: Path, batch: int) -> Iterator[list[Row]]:
+    """Yield rows that begin with chunk number and row number, sorted by these."""
+    numbers = span.high - span.low + 1
+    parts = min(bucket_count(span.count), numbers)
+    width = -(-numbers // parts)
+    with Buckets(parts, scratch_dir) as buckets:
         for rows in batches:
-            parts: dict[int, list[Row]] = {}
-            for row in rows:
-                parts.setdefault((row[0] - low) // width, []).append(row)
-            for bucket, part in parts.items():
-                pickle.dump(part, files[bucket], pickle.HIGHEST_PROTOCOL)
-        for file in files:
-            end = file.tell()
-            file.seek(0)
-            kept: list[Row] = []
-            while file.tell() < end:
-                kept += pickle.load(file)  # noqa: S301 - written above, into a file without a name
-            file.close()
-            kept.sort(key=itemgetter(0, 1))
+            buckets.put(((row[0] - span.low) // width, row) for row in rows)
+        for bucket in range(parts):
+            kept = sorted(buckets.rows(bucket), key=itemgetter(0, 1))
             for start in range(0, len(kept), batch):
                 yield kept[start : start + batch]

@@ -81,6 +81,11 @@ def load_job(
     else:
         path = Path(source).absolute()
         tree, lines = _parse(path)
+    if base_url is not None:
+        try:
+            check_base_url(base_url)
+        except ValueError as wrong:
+            raise JobError(Problem(str(wrong), field="--base-url")) from None
     return _Reader(path, tree, lines, base_url, rows_from_code=rows_from_code).read(variables or {})
 
 
@@ -248,7 +253,7 @@ class _Reader:
         checked = [key for key in fields if key not in columns or key in provider.account_secrets]
         values, faults = read_table(fields, table, path, only=checked)
         self.faults += faults
-        for key in columns & {"provider", "base_url"}:
+        for key in columns if path != "account" else columns & {"provider", "base_url"}:
             self._fault(f"{path}.{key}", "cannot differ from row to row: use [account.NAME] tables")
         base_url = self.base_url or str(values.get("base_url", provider.base_url))
         return AccountSpec(
@@ -336,6 +341,8 @@ class _Reader:
         for name, table in tables.items():
             self.faults += unknown_fields(provider.tables[name], table, name)
             self._read_static(provider.tables[name], table, name, loose=self._loose_in(name))
+            same = {key: value for key, value in table.items() if not _has_columns(value)}
+            self.faults += provider.check(name, same)
         self.faults += provider.review(tables, has_audience=has_audience)
         return provider.complete(tables)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bulksend.job.tables import MAX_LINE, literal
 
-__all__ = ["KEY_RULE", "KEY_TYPES", "Duplicate", "KeyCheck", "KeyColumn", "hashed_members"]
+__all__ = ["KEY_RULE", "KEY_TYPES", "Duplicate", "KeyCheck", "KeyColumn", "members"]
 
 KEY_TYPES = re.compile(
     r"VARCHAR|U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DATE|UUID|DECIMAL\(\d+,\s?0\)|ENUM\(.*", re.DOTALL
@@ -97,20 +97,15 @@ class KeyColumn:
         """Query (row, key) of these rows."""
         return f"select r, k from ({self._keys}) where r in ({', '.join(map(str, rows))})"
 
-    def placed(self, part: int, parts: int) -> str:
-        """Query (row, chunk) of each key that is in the table members(h, c), in no order; of one part, as above."""
-        keys = f"select md5_number(k) as h, r from ({self._keys}) where k is not null"
-        # Not a join, whose hash table has to fit in memory: sorted by key, a member stands right before its row.
-        both = f"select h, 0 as r, c from members union all select h, r, null from ({keys})"
-        mine = f"select h, r, c from ({both}) where h % {parts} = {part}"
-        pairs = f"select r, lag(c) over w as c, h, lag(h) over w as before from ({mine}) window w as (order by h, r)"
-        return f"select r, c from ({pairs}) where r > 0 and h = before and c is not null"
+    def parted(self, parts: int) -> str:
+        """Query (part, key, row) of every row that has a key."""
+        return f"select hash(k) % {parts}, k, r from ({self._keys}) where k is not null"
 
 
-def hashed_members(path: Path) -> str:
-    """Query (hash of the key, chunk) from a headerless CSV file of chunk number and key."""
+def members(path: Path, parts: int) -> str:
+    """Query (part, key, chunk) from a headerless CSV file of chunk number and key; parted as `KeyColumn.parted` does."""
     return (
-        f"select md5_number(k) as h, c from read_csv({literal(str(path.absolute()))}, "
+        f"select hash(k) % {parts}, k, c from read_csv({literal(str(path.absolute()))}, "
         "columns={'c': 'BIGINT', 'k': 'VARCHAR'}, header=false, auto_detect=false, delim=',', quote='\"', escape='\"', "
         f"max_line_size={MAX_LINE}, buffer_size={2 * MAX_LINE})"
     )

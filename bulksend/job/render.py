@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bulksend.errors import JobError, Problem
 from bulksend.fields import Fault, did_you_mean, read_table
@@ -42,14 +42,16 @@ class _Table:
         # Texts stay as written, since the template still turns `$${` into `${` in them.
         typed = {field: value for field, value in values.items() if not isinstance(value, str | Mapping | list)}
         self.template = Template({**raw, **typed}, columns=columns, chunked=chunked)
+        self._looked_at = [field for field in self._fields if field in probe.dynamic]
 
     def step(self, values: Sequence[object], account: Account) -> tuple[Step | None, list[Fault]]:
         body, blanks = self.template.render(values)
         if blanks:
-            return None, [Fault(f"${{{column}}}", "has no value in this row") for column in dict.fromkeys(blanks)]
+            named = self.template.blanks_by_field(values)
+            return None, [Fault(f"{self.name}.{field}", f"${{{column}}} has no value") for field, column in named]
         dynamic = self.template.dynamic
-        body, faults = read_table(self._fields, body, self.name, loose=dynamic, only=dynamic)
-        faults += self._job.provider.check(self.name, body, self._job.tables)
+        body, faults = read_table(self._fields, body, self.name, loose=dynamic, only=self._looked_at)
+        faults += self._job.provider.check(self.name, body)
         if faults:
             return None, faults
         try:
@@ -74,7 +76,7 @@ class Renderer:
             try:
                 table = _Table(job, name, endpoint, list(columns), chunked=chunked)
             except ValueError as wrong:
-                faults += [_placed(job, name, wrong, chunked=chunked)]
+                faults += _misplaced(job, name, wrong, chunked=chunked)
                 continue
             for column in table.template.columns:
                 columns.setdefault(column)
@@ -84,11 +86,12 @@ class Renderer:
             try:
                 table = _Table(job, name, endpoint, (), chunked=False)
             except ValueError as wrong:
-                faults += [_placed(job, name, wrong, chunked=False)]
+                faults += _misplaced(job, name, wrong, chunked=False)
                 continue
             if table.template.columns:
-                column = table.template.columns[0]
-                faults.append(Fault(name, f"is made once for the job: ${{{column}}} cannot stand in it"))
+                for column in table.template.columns:
+                    where = _where_used(job, column)
+                    faults.append(Fault(where, f"[{name}] is made once for the job: ${{{column}}} cannot stand in it"))
             self._prepare.append(table)
         if job.audience is None and columns:
             faults.append(Fault("audience", f"is missing: ${{{next(iter(columns))}}} needs a table of rows"))
@@ -174,36 +177,35 @@ def _fingerprint(steps: Sequence[Step]) -> int:
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 
-def _search(value: object, path: str, found: Callable[[str], bool]) -> str | None:
-    """Return the path of the first text for which `found` holds."""
-    if isinstance(value, str):
-        return path if found(value) else None
-    items: Sequence[tuple[str, object]] = []
+def _texts(value: object, path: str) -> Iterator[tuple[str, object]]:
+    """Yield path and text of every text in a table; a list of texts is yielded as well."""
     if isinstance(value, Mapping):
-        items = [(f"{path}.{name}", item) for name, item in value.items()]
+        for name, item in value.items():
+            yield from _texts(item, f"{path}.{name}")
     elif isinstance(value, list):
-        items = [(path, item) for item in value]
-    return next((where for inner, item in items if (where := _search(item, inner, found)) is not None), None)
+        yield path, value
+        for item in value:
+            yield from _texts(item, path)
+    elif isinstance(value, str):
+        yield path, value
 
 
 def _where_used(job: Job, column: str) -> str:
     for name, table in job.tables.items():
-        where = _search(table, name, lambda text: f"${{{column}}}" in text or f"${{{column}[]}}" in text)
-        if where is not None:
-            return where
+        for where, text in _texts(table, name):
+            if isinstance(text, str) and (f"${{{column}}}" in text or f"${{{column}[]}}" in text):
+                return where
     if job.audience is not None and job.audience.key == column:
         return "audience.key"
     return "audience.account" if job.audience is not None and job.audience.account is not None else "account"
 
 
-def _placed(job: Job, name: str, wrong: ValueError, *, chunked: bool) -> Fault:
-    """Say in which field of a table a placeholder is wrong."""
-
-    def fails(text: str) -> bool:
+def _misplaced(job: Job, name: str, wrong: ValueError, *, chunked: bool) -> list[Fault]:
+    """Say for each text of a table what is wrong with its placeholders."""
+    faults: dict[Fault, None] = {}
+    for where, text in _texts(job.tables[name], name):
         try:
             Template({"field": text}, chunked=chunked)
         except ValueError as again:
-            return str(again) == str(wrong)
-        return False
-
-    return Fault(_search(job.tables[name], name, fails) or name, str(wrong))
+            faults.setdefault(Fault(where, str(again)))
+    return list(faults) or [Fault(name, str(wrong))]

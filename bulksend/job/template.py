@@ -14,6 +14,8 @@ __all__ = ["Template", "escape", "placeholders", "substitute_vars", "unescape"]
 _MARK = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 """`$${` (a literal `${`), `${name}`, or an opening without an end."""
 
+_LIST = re.compile(r"\$\{[^}]*\[\]\s*\}")
+
 Row = Sequence[object]
 Render = Callable[[Row, list[str]], object]
 
@@ -98,13 +100,14 @@ class Template:
     written `${column[]}`.
     """
 
-    __slots__ = ("_render", "columns", "dynamic")
+    __slots__ = ("_fields", "_render", "columns", "dynamic")
 
     def __init__(self, tree: Mapping[str, object], *, columns: Sequence[str] = (), chunked: bool = False) -> None:
         order = {name: index for index, name in enumerate(columns)}
         self.dynamic = frozenset(name for name, value in tree.items() if any(_names(value)))
-        compiled = _Compiler(order, chunked=chunked).table(tree)
-        self._render = compiled
+        compiler = _Compiler(order, chunked=chunked)
+        self._fields = {name: compiler.value(value) for name, value in tree.items() if name in self.dynamic}
+        self._render = compiler.table(tree)
         self.columns = tuple(order)
 
     def render(self, row: Row) -> tuple[dict[str, object], list[str]]:
@@ -113,6 +116,15 @@ class Template:
         rendered = self._render(row, blanks)
         assert isinstance(rendered, dict)
         return rendered, blanks
+
+    def blanks_by_field(self, row: Row) -> list[tuple[str, str]]:
+        """Return field and column for each column without a value, once `render` has told that there are some."""
+        found: dict[tuple[str, str], None] = {}
+        for name, field in self._fields.items():
+            blanks: list[str] = []
+            field(row, blanks)
+            found |= dict.fromkeys((name, column) for column in blanks)
+        return list(found)
 
 
 def _names(value: object) -> Iterator[str]:
@@ -149,6 +161,8 @@ class _Compiler:
         if isinstance(value, Mapping):
             return self.table(value)
         if isinstance(value, list):
+            if any(isinstance(item, str) and _LIST.fullmatch(item) for item in value):
+                raise ValueError("a ${column[]} is a list by itself: write it without the brackets around it")
             items = [self.value(item) for item in value]
             return lambda row, blanks: [item(row, blanks) for item in items]
         return lambda _row, _blanks: value

@@ -65,7 +65,7 @@ class Provider(Protocol):
     def flow(self, tables: Tables) -> Flow:
         """Return the calls that a job with these tables makes."""
 
-    def check(self, table: str, body: Mapping[str, object], tables: Tables) -> list[Fault]:
+    def check(self, table: str, body: Mapping[str, object]) -> list[Fault]:
         """Return the rules that a rendered body breaks across its fields."""
 
     def step(self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account) -> Step:

@@ -145,7 +145,7 @@ class Insider:
         prepare = (("create", CREATE),) if "create" in tables else ()
         return Flow(prepare=prepare, steps=(("launch", LAUNCH),))
 
-    def check(self, table: str, body: Mapping[str, object], tables: Tables) -> list[Fault]:
+    def check(self, table: str, body: Mapping[str, object]) -> list[Fault]:
         """Check a rendered body across its fields: the short text beside a banner, the target's values."""
         if table != "launch":
             return []
