@@ -65,9 +65,13 @@ class Problem:
 
 
 class BulksendError(Exception):
-    """Anything that bulksend raises on purpose; `report` holds the numbers where a job had begun."""
+    """Anything that bulksend raises on purpose.
+
+    `job` is the job's name once its file was read; `report` holds the numbers where the job had begun.
+    """
 
     exit_code = 1
+    job: str | None = None
     report: object = None
 
 

@@ -57,7 +57,5 @@ def _add_key_problems(checked: Checked, keys: KeyCheck, label: str) -> None:
         Problem(f"row {one.first_row} has the same key", file=label, row=one.second_row, key=one.key)
         for one in keys.duplicates
     ]
-    known = {(problem.row, problem.text) for problem in found}
-    others = [problem for problem in checked.problems if (problem.row, problem.text) not in known]
     checked.more += keys.blank_count + keys.duplicate_count - len(found)
-    checked.problems = sorted(found + others, key=lambda problem: problem.row or 0)
+    checked.problems = sorted(found + checked.problems, key=lambda problem: problem.row or 0)

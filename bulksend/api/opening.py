@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bulksend.errors import JobError, Problem
+from bulksend.errors import BulksendError, JobError, Problem
 from bulksend.job.accounts import Accounts, read_secret
 from bulksend.job.file import Job
 from bulksend.job.render import Renderer
@@ -22,7 +22,7 @@ from bulksend.providers import Flow
 if TYPE_CHECKING:
     from bulksend.job.audience import Audience
 
-__all__ = ["LEDGER_ENV", "Opened", "ledger_path", "open_job", "open_ledger", "secret_problems"]
+__all__ = ["LEDGER_ENV", "Opened", "ledger_path", "naming", "open_job", "open_ledger", "secret_problems"]
 
 LEDGER_ENV = "BULKSEND_LEDGER"
 LEDGER_NAME = "bulksend.db"
@@ -48,6 +48,16 @@ def open_ledger(url: str | None, base_dir: Path, *, executor: Executor | None = 
     from bulksend.ledger.sqlite import SqliteLedger
 
     return SqliteLedger(ledger_path(url, base_dir), executor=executor)
+
+
+@contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Say in every error whose it is."""
+    try:
+        yield
+    except BulksendError as wrong:
+        wrong.job = job.name
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bulksend.api.checking import check_input
-from bulksend.api.opening import Opened, open_job, open_ledger, secret_problems
+from bulksend.api.opening import Opened, naming, open_job, open_ledger, secret_problems
 from bulksend.api.run import JobSource, check_due
 from bulksend.engine.rate import bucket_of
 from bulksend.errors import GuardError, JobError, Problem
@@ -104,9 +104,10 @@ async def plan_async(
     is a warning.
     """
     loaded = load_job(job, variables=vars, base_url=base_url)
-    if limit is not None and limit < 1:
-        raise JobError(Problem("must be at least 1", field="--limit"))
-    with ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader") as executor, open_job(loaded) as opened:
+    executor = ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader")
+    with naming(loaded), executor, open_job(loaded) as opened:
+        if limit is not None and limit < 1:
+            raise JobError(Problem("must be at least 1", field="--limit"))
         warnings = [] if emulate else secret_problems(opened)
         checked = await check_input(
             opened, executor, limit=limit, precheck=True, with_secrets=False, stopping=lambda: False

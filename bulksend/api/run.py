@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bulksend.api.checking import check_input
 from bulksend.api.emulation import emulator
-from bulksend.api.opening import Opened, open_job, open_ledger, secret_problems
+from bulksend.api.opening import Opened, naming, open_job, open_ledger, secret_problems
 from bulksend.api.report import Failure, Report
 from bulksend.api.source import chunk_source, row_source
 from bulksend.duration import format_duration
@@ -231,9 +231,8 @@ def _refuse(job: Job, text: str, checked: Checked | None, observers: Sequence[Ob
     for observer in observers:
         observer(Event(EventName.GUARD_STOPPED, job.name, reason=text))
     refused = GuardError(text)
-    if checked is not None:
-        sends = checked.sends
-        refused.report = Report(job.name, JobState.REFUSED, rows=checked.rows, total=sends, pending=sends)
+    rows, sends = (checked.rows, checked.sends) if checked is not None else (0, 0)
+    refused.report = Report(job.name, JobState.REFUSED, rows=rows, total=sends, pending=sends)
     return refused
 
 
@@ -272,6 +271,7 @@ async def run_async(
         executor = ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader")
         stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         loaded = load_job(job, variables=vars, base_url=base_url)
+        stack.enter_context(naming(loaded))
         if limit is not None and limit < 1:
             raise JobError(Problem("must be at least 1", field="--limit"))
         opened = stack.enter_context(open_job(loaded))

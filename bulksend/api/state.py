@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from bulksend.api.opening import ledger_path, open_ledger
+from bulksend.api.opening import ledger_path, naming, open_ledger
 from bulksend.api.report import Failure, Report
 from bulksend.api.run import JobSource, failures_of
 from bulksend.errors import JobError, JobLockedError, Problem
@@ -22,6 +22,13 @@ async def _ledger_of(
     source: JobSource, variables: Mapping[str, str] | None, ledger: str | None
 ) -> AsyncIterator[tuple[Job, Ledger, JobRecord]]:
     job = load_job(source, variables=variables)
+    with naming(job):
+        async with _opened(job, ledger) as found:
+            yield found
+
+
+@asynccontextmanager
+async def _opened(job: Job, ledger: str | None) -> AsyncIterator[tuple[Job, Ledger, JobRecord]]:
     store = open_ledger(ledger, job.base_dir)
     try:
         record = await store.find_job(job.name) if await store.open(create=False) else None

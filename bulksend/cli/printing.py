@@ -54,7 +54,7 @@ def exit_codes(job: str, *, as_json: bool) -> Iterator[None]:
             say_report(report, as_json=as_json)  # type: ignore[arg-type]
         elif as_json:
             state = "refused" if wrong.exit_code in (2, 4) else "incomplete"
-            print_json({"job": job, "state": state, "error": lines[0], "problems": lines})
+            print_json({"job": wrong.job or job, "state": state, "error": lines[0], "problems": lines})
         mark = colour("error:", "red", stream_is_tty=sys.stderr.isatty())
         for line in lines:
             say(f"{mark} {line}")
@@ -91,6 +91,8 @@ def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:
     yield f"  sends       {report.total:,}{rows}: {', '.join(figures)}"
     if report.changed:
         yield f"  changed     {report.changed:,} settled earlier with another payload; not sent again"
+    if report.state == "refused":
+        return
     if report.state != "running":
         waits = f", {report.retried:,} repeated, {report.throttled:,} times told to wait" if report.calls else ""
         yield f"  calls       {report.calls:,}{waits}"

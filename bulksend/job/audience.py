@@ -9,9 +9,8 @@ beside the row number, in sorts that spill into the scratch directory.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +23,7 @@ from bulksend.job.keys import KEY_RULE, KEY_TYPES, Duplicate, KeyCheck, KeyColum
 from bulksend.job.keys import members as members_query
 from bulksend.job.sql import first_sentence, tables_of
 from bulksend.job.tables import TableFiles, find_files, literal
+from bulksend.job.values import NotAnObjectError, from_objects, with_utc
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -33,15 +33,15 @@ __all__ = ["Audience", "Duplicate", "KeyCheck"]
 Row = tuple[object, ...]
 
 _MEMORY = "40MB"
+_MEMORY_JSON = "100MB"
+"""While an `sql` reads JSON Lines: DuckDB's reader takes 32 MB for its buffer."""
 _MEMORY_MORE = "512MB"
-"""For an `sql` that 40 MB is too little for; afterwards the limit is 40 MB again."""
+"""For an `sql` that this is too little for, while it runs."""
 _STREAM_BUFFER = "1MB"
 _SORT_ROWS = 5_000_000
 """Rows of one sort: with more, the ends of the spilled pieces would no longer fit into the memory."""
-
 _SAMPLE = 1000
 """Objects of a JSON Lines file that decide which columns there are."""
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Audience:
@@ -135,11 +135,12 @@ class Audience:
         connection = self._connection
         found = connection.execute("select json_serialize_sql(?)", [sql]).fetchone()
         assert found is not None
-        for name in tables_of(msgspec.json.decode(found[0])):
-            files = find_files(name, base_dir)
-            self._files.append(files)
+        self._files = [find_files(name, base_dir) for name in tables_of(msgspec.json.decode(found[0]))]
+        if any(files.kind == "jsonl" for files in self._files):
+            connection.execute(f"set memory_limit = '{_MEMORY_JSON}'")
+        for files in self._files:
             with self._translated(Problem(f"cannot be read as {files.kind}", file=files.name)):
-                connection.execute(f"create view {_quoted(name)} as select * from {_view_reader(files)}")
+                connection.execute(f"create view {_quoted(files.name)} as select * from {_view_reader(files)}")
         reachable = [path for files in self._files for path in (*files.sql_paths, *map(str, files.paths))]
         connection.execute(f"set allowed_paths = [{', '.join(map(literal, reachable))}]")
         connection.execute(f"set allowed_directories = [{literal(str(self._scratch.absolute()))}]")
@@ -160,11 +161,11 @@ class Audience:
             try:
                 self._connection.execute(sql)
             except duckdb.OutOfMemoryException as error:
-                _raise_if_disk_full(error)
+                if "max_temp_directory_size" in str(error):
+                    raise
                 text = f"needs more than {_MEMORY_MORE} of memory; make the table beforehand, and name its file"
                 raise JobError(Problem(text, file=self.label)) from None
-            finally:
-                self._connection.execute(f"set memory_limit = '{_MEMORY}'")
+        self._connection.execute(f"set memory_limit = '{_MEMORY}'")
 
     def _typed_columns(self, columns: list[tuple[str, str]]) -> None:
         """Take over columns with DuckDB's types."""
@@ -207,7 +208,7 @@ class Audience:
         """
         ((self._rows, blank_count, blank_rows, odd, twice),) = self._all(self._keys.counts(most))
         if odd is not None:
-            raise JobError(Problem(KEY_RULE, file=self.label, row=odd, field=self.key))
+            raise JobError(self._find_fault() or Problem(KEY_RULE, file=self.label, row=odd, field=self.key))
         if twice is not None:
             raise JobError(Problem("stands twice in the object", file=self.label, row=twice, field=self.key))
         assert self._rows is not None
@@ -245,47 +246,19 @@ class Audience:
     def _select(self, columns: Sequence[str], limit: int | None, batch: int) -> Iterator[list[Row]]:
         chosen = "json" if self._json else ", ".join(self._expressions[name] for name in columns) or "NULL"
         cut = "" if limit is None else f" limit {max(limit, 0)}"
-        shape = self._shape(columns)
-        row = 1
+        done = 0
         for found in self._stream(f"select {chosen} from {self._relation}{cut}", batch):
-            yield shape(found, row) if shape is not None else found
-            row += len(found)
-
-    def _shape(self, columns: Sequence[str]) -> Callable[[list[Row], int], list[Row]] | None:
-        """Return what makes rows of what DuckDB gives, told the number of the first; None where it gives rows."""
-        if self._json:
-            names = list(columns)
-
-            def decoded(found: list[Row], row: int) -> list[Row]:
-                rows: list[Row] = []
-                for (text,) in found:
-                    try:
-                        get = _decode(text).get  # type: ignore[arg-type]
-                    except msgspec.DecodeError:
-                        fault = self._find_fault() or Problem(
-                            "is not a JSON object", file=self.label, row=row + len(rows)
-                        )
-                        raise JobError(fault) from None
-                    rows.append(tuple([get(name) for name in names]))
-                return rows
-
-            return decoded
-        if not columns:
-            return lambda found, _: [()] * len(found)
-        if self._utc.isdisjoint(columns):
-            return None
-        instants = [name in self._utc for name in columns]
-
-        def zoned(found: list[Row], _: int) -> list[Row]:
-            return [
-                tuple(
-                    value.replace(tzinfo=UTC) if instant and isinstance(value, datetime) else value
-                    for value, instant in zip(values, instants, strict=True)
-                )
-                for values in found
-            ]
-
-        return zoned
+            if self._json:
+                try:
+                    yield from_objects(found, columns)
+                except NotAnObjectError as wrong:
+                    row = done + wrong.offset + 1
+                    raise JobError(self._find_fault() or Problem(str(wrong), file=self.label, row=row)) from None
+            elif not columns:
+                yield [()] * len(found)
+            else:
+                yield found if self._utc.isdisjoint(columns) else with_utc(found, columns, self._utc)
+            done += len(found)
 
     def chunk_rows(self, columns: Sequence[str], members: Path, *, batch: int = 1000) -> Iterator[list[Row]]:
         """Yield (chunk number, row number, *columns) of the rows whose key is a member, by chunk, then by row.
@@ -359,34 +332,28 @@ class Audience:
     def _find_fault(self) -> Problem | None:
         return next((fault for files in self._files if (fault := files.find_fault()) is not None), None)
 
-    def _translated(self, otherwise: Problem | None = None) -> AbstractContextManager[None]:
-        return _translated(self.label, self._find_fault, otherwise)
+    @contextmanager
+    def _translated(self, otherwise: Problem | None = None) -> Iterator[None]:
+        """Turn DuckDB's errors into ours. Only messages about names and syntax are passed on: others quote the data."""
+        import duckdb
 
-
-@contextmanager
-def _translated(label: str, find_fault: Callable[[], Problem | None], otherwise: Problem | None) -> Iterator[None]:
-    """Turn DuckDB's errors into ours. Only messages about names and syntax are passed on: others quote the data."""
-    import duckdb
-
-    try:
-        yield
-    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
-        raise JobError(Problem(first_sentence(str(error)), file=label)) from None
-    except duckdb.Error as error:
-        _raise_if_disk_full(error)
-        kind = type(error).__name__.removesuffix("Exception")
-        fault = find_fault()
-        if fault is None:
-            fault = otherwise
-        if fault is None and "state machine" in str(error):
-            fault = Problem("its lines end in different ways (\\n and \\r\\n), or a quote is out of place", file=label)
-        raise JobError(fault or Problem(f"{kind} error while reading {label}", file=label)) from None
-
-
-def _raise_if_disk_full(error: Exception) -> None:
-    text = str(error)
-    if "No space left" in text or "max_temp_directory_size" in text:
-        raise RunError("the disk for temporary files is full") from None
+        try:
+            yield
+        except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
+            raise JobError(Problem(first_sentence(str(error)), file=self.label)) from None
+        except duckdb.Error as error:
+            text = str(error)
+            if "No space left" in text or "max_temp_directory_size" in text:
+                raise RunError(f"the disk of {self._scratch} is full") from None
+            if str(self._scratch.absolute()) in text and isinstance(error, duckdb.IOException):
+                raise RunError(f"temporary files in {self._scratch} cannot be read or written") from None
+            kind = type(error).__name__.removesuffix("Exception")
+            fault = None
+            if not isinstance(error, duckdb.ConversionException | duckdb.OutOfMemoryException):
+                fault = self._find_fault() or otherwise
+            if fault is None and "state machine" in text:
+                fault = Problem("its lines end in different ways, or a quote is out of place", file=self.label)
+            raise JobError(fault or Problem(f"{kind} error while reading {self.label}", file=self.label)) from None
 
 
 def _connect(scratch_dir: Path) -> DuckDBPyConnection:
@@ -404,6 +371,7 @@ def _connect(scratch_dir: Path) -> DuckDBPyConnection:
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "allow_community_extensions": "false",
+            "allow_persistent_secrets": "false",
         },
     )
 

@@ -1,6 +1,6 @@
 """Rows put apart by way of a file, so that what is too much to sort or join at once is done a bucket at a time.
 
-DuckDB can do both, but near its memory limit it fails where it should spill, and needs the more the more rows there are.
+DuckDB does both, but near its memory limit it fails where it should spill, and the more rows, the more it needs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from bulksend.errors import RunError
 
 __all__ = ["Buckets", "Span", "bucket_count", "chunk_of_rows", "sorted_by_chunk"]
 
@@ -34,7 +36,10 @@ class Buckets:
 
     def __init__(self, count: int, scratch_dir: Path) -> None:
         self.count = count
-        self._file = tempfile.TemporaryFile(dir=scratch_dir)  # noqa: SIM115 - closed by __exit__
+        try:
+            self._file = tempfile.TemporaryFile(dir=scratch_dir)  # noqa: SIM115 - closed by __exit__
+        except OSError as error:
+            raise RunError(f"no temporary file in {scratch_dir}: {error.strerror}") from None
         self._waiting: list[list[Row]] = [[] for _ in range(count)]
         self._waits = 0
         self._pieces: list[list[int]] = [[] for _ in range(count)]
@@ -60,7 +65,10 @@ class Buckets:
         for bucket, rows in enumerate(self._waiting):
             if rows:
                 self._pieces[bucket].append(self._file.tell())
-                pickle.dump(rows, self._file, pickle.HIGHEST_PROTOCOL)
+                try:
+                    pickle.dump(rows, self._file, pickle.HIGHEST_PROTOCOL)
+                except OSError as error:
+                    raise RunError(f"a temporary file cannot be written: {error.strerror}") from None
                 rows.clear()
         self._waits = 0
 
@@ -78,15 +86,15 @@ def chunk_of_rows(members: Buckets, keys: Buckets, rows: int, scratch_dir: Path)
     width = -(-rows // count)
     with Buckets(count, scratch_dir) as placed:
         for bucket in range(keys.count):
-            chunks: dict[str, int] = dict(members.rows(bucket))  # type: ignore[arg-type]
+            chunks: dict[str, int] = dict(members.rows(bucket))
             found = ((row, chunks[key]) for key, row in keys.rows(bucket) if key in chunks)
             placed.put(((pair[0] - 1) // width, pair) for pair in found)
         for bucket in range(count):
-            yield from sorted(placed.rows(bucket))  # type: ignore[misc]
+            yield from sorted(placed.rows(bucket))
 
 
 class Span:
-    """What (row, chunk) pairs that passed by were like: how many, from which chunk to which, and whether one went back."""
+    """What (row, chunk) pairs that passed by were like: how many, the least and the greatest chunk, any going back."""
 
     def __init__(self) -> None:
         self.count = 0

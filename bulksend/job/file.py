@@ -144,7 +144,14 @@ class _Reader:
     def _raise(self) -> None:
         if self.faults:
             job = Job("", self.path, PROVIDERS["insider"], {}, None, {}, {}, Policy(), self.lines)
-            problems = [job.problem(fault) for fault in dict.fromkeys(self.faults)]
+            # A field that is there under a misspelt name is not told as missing too.
+            meant = {
+                f"{fault.path.rpartition('.')[0]}.{near[1]}"
+                for fault in self.faults
+                if (near := re.search(r"; did you mean (\S+)\?", fault.text))
+            }
+            told = [one for one in dict.fromkeys(self.faults) if one.text != "is required" or one.path not in meant]
+            problems = [job.problem(fault) for fault in told]
             raise JobError(sorted(problems, key=lambda problem: problem.line or 0))
 
     def _fault(self, path: str, text: str) -> None:

@@ -52,7 +52,7 @@ class KeyCheck:
 class KeyColumn:
     """The key of a relation: `text` is its expression as text. For raw JSON objects, `pointer` leads to it.
 
-    The queries sort no more than a hash of 128 bits and a row number or two, so that they spill well: a sort as wide as
+    The queries sort no more than a hash of 128 bits and a row number, so that they spill well: a sort as wide as
     the keys needs memory that grows with the rows.
     """
 
@@ -71,7 +71,7 @@ class KeyColumn:
         if self.pointer is None:
             return f"select {counts}, null, null from ({self._keys})"
         pointer = literal(self.pointer)
-        typed = f"json_type(json, {pointer}) as t"
+        typed = f"case when json_type(json) = 'OBJECT' then json_type(json, {pointer}) else 'NO OBJECT' end as t"
         # A row holds the last of two values of the same name, DuckDB looks at the first: such an object is refused.
         twice = f"len(list_filter(json_keys(json), lambda name: name = {literal(self.name)})) > 1 as twice"
         keys = f"select {self.text} as k, row_number() over () as r, {typed}, {twice} from {self.relation}"
@@ -103,9 +103,9 @@ class KeyColumn:
 
 
 def members(path: Path, parts: int) -> str:
-    """Query (part, key, chunk) from a headerless CSV file of chunk number and key; parted as `KeyColumn.parted` does."""
+    """Query (part, key, chunk) from a headerless CSV file of chunk number and key; parted as by `KeyColumn.parted`."""
     return (
         f"select hash(k) % {parts}, k, c from read_csv({literal(str(path.absolute()))}, "
-        "columns={'c': 'BIGINT', 'k': 'VARCHAR'}, header=false, auto_detect=false, delim=',', quote='\"', escape='\"', "
-        f"max_line_size={MAX_LINE}, buffer_size={2 * MAX_LINE})"
+        "columns={'c': 'BIGINT', 'k': 'VARCHAR'}, header=false, auto_detect=false, "
+        f"delim=',', quote='\"', escape='\"', max_line_size={MAX_LINE}, buffer_size={2 * MAX_LINE})"
     )

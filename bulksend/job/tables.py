@@ -80,14 +80,14 @@ class TableFiles:
         return f"read_parquet({self._list()})"
 
     def objects_reader(self) -> str:
-        """Return the query that gives each line of JSON Lines as text, in a column `json`; blank lines are left out.
+        """Return the query that gives each line of JSON Lines as text, in a column `json`; without blank lines.
 
-        Not read_ndjson_objects, which takes 32 MB for its buffer. No raw control character stands in valid JSON, so that
-        one of them as the delimiter leaves the lines whole.
+        Not read_ndjson_objects, which takes 32 MB for its buffer. No raw control character stands in valid JSON,
+        so that one of them as the delimiter leaves the lines whole.
         """
         options = "delim='\x01', quote='', escape='', header=false, auto_detect=false, strict_mode=true"
         reader = f"read_csv({self._list()}, columns={{'json': 'VARCHAR'}}, {options}, {_BUFFERS})"
-        return f"(select json from {reader} where trim(json, ' \t\r') <> '')"
+        return f"(select json from {reader} where trim(json, ' \t\r') <> '')"  # noqa: S608 - paths, quoted
 
     def json_reader(self) -> str:
         """Return the call that reads JSON objects into columns, typed by all of their values."""
@@ -98,7 +98,7 @@ class TableFiles:
         return "[" + ", ".join(literal(path) for path in self.sql_paths) + "]"
 
     def object_names(self, most: int) -> tuple[str, ...]:
-        """Return the names in the first `most` JSON objects, in order of appearance; raises JobError when there are none."""
+        """Return the names in the first `most` JSON objects, as they appear; raises JobError when there are none."""
         names: dict[str, None] = {}
         files = zip(self.paths, self.shown, strict=True)
         first = itertools.islice(itertools.chain.from_iterable(objects(path, shown) for path, shown in files), most)
