@@ -104,8 +104,7 @@ async def plan_async(
     is a warning.
     """
     loaded = load_job(job, variables=vars, base_url=base_url)
-    executor = ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader")
-    with naming(loaded), executor, open_job(loaded) as opened:
+    with naming(loaded), open_job(loaded) as opened, ThreadPoolExecutor(1) as executor:
         if limit is not None and limit < 1:
             raise JobError(Problem("must be at least 1", field="--limit"))
         warnings = [] if emulate else secret_problems(opened)

@@ -156,8 +156,9 @@ class Run:
         record = await self.ledger.find_job(self.job.name)
         assert record is not None
         report = await self.report(record, failure)
-        done = report.state is JobState.DONE
-        await self.ledger.end_job(self.job_id, report.state, report.to_dict(), counts_as_finish=done)
+        # A run that found nothing to do does not finish the job once more.
+        finished = report.state is JobState.DONE and (report.calls > 0 or record.finished_at is None)
+        await self.ledger.end_job(self.job_id, report.state, report.to_dict(), counts_as_finish=finished)
         reason = None if failure is None else str(failure)
         self.observe(Event(_ended(failure), self.job.name, count=report.accepted, reason=reason))
         return report
@@ -268,13 +269,13 @@ async def run_async(
     `Report.raise_for_failures`.
     """
     async with AsyncExitStack() as stack:
-        executor = ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader")
-        stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         loaded = load_job(job, variables=vars, base_url=base_url)
         stack.enter_context(naming(loaded))
         if limit is not None and limit < 1:
             raise JobError(Problem("must be at least 1", field="--limit"))
         opened = stack.enter_context(open_job(loaded))
+        # Left before the audience is closed: its thread must not be reading then.
+        executor = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader"))
         problems = [] if emulate else secret_problems(opened)
         check_due(loaded, loaded.policy, time.time(), observers)
         if emulate:

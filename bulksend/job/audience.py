@@ -9,6 +9,7 @@ beside the row number, in sorts that spill into the scratch directory.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ __all__ = ["Audience", "Duplicate", "KeyCheck"]
 Row = tuple[object, ...]
 
 _MEMORY = "40MB"
-_MEMORY_JSON = "100MB"
+_MEMORY_JSON = "72MB"
 """While an `sql` reads JSON Lines: DuckDB's reader takes 32 MB for its buffer."""
 _MEMORY_MORE = "512MB"
 """For an `sql` that this is too little for, while it runs."""
@@ -187,8 +188,9 @@ class Audience:
             raise JobError(self._no_column(self.key, "key column"))
 
     def _no_column(self, name: str, what: str) -> Problem:
-        near = difflib.get_close_matches(name, self.columns, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        folded = {column.casefold(): column for column in self.columns}
+        near = difflib.get_close_matches(name.casefold(), folded, n=1)
+        hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
         shown = ", ".join(self.columns[:30]) + (", …" if len(self.columns) > 30 else "")
         return Problem(f"has no {what} {name!r}{hint} (its columns: {shown})", file=self.label)
 
@@ -351,8 +353,11 @@ class Audience:
             fault = None
             if not isinstance(error, duckdb.ConversionException | duckdb.OutOfMemoryException):
                 fault = self._find_fault() or otherwise
-            if fault is None and "state machine" in text:
-                fault = Problem("its lines end in different ways, or a quote is out of place", file=self.label)
+            line = re.match(r"Invalid Input Error: CSV Error on Line: (\d+)\n", text)
+            if fault is None and (line or "state machine" in text):
+                asked = "do all lines end in the same way, and is each quote in its place?"
+                number = int(line[1]) if line else None
+                fault = Problem(f"cannot be parted into columns: {asked}", file=self.label, line=number)
             raise JobError(fault or Problem(f"{kind} error while reading {self.label}", file=self.label)) from None
 
 

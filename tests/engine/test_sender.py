@@ -72,7 +72,7 @@ class Vendor:
         self.at: dict[str, list[float]] = {}
         self.effects: Counter[str] = Counter()
         self.on_send: Callable[[str], Awaitable[None]] | None = None
-        self.bodies: dict[str, list[bytes]] = {}
+        self.urls: list[str] = []
 
     @property
     def made(self) -> dict[str, int]:
@@ -91,7 +91,7 @@ class Vendor:
         except StoppedError:
             return NotSent("the run is stopping")
         self.at.setdefault(key, []).append(loop().time())
-        self.bodies.setdefault(key, []).append(call.body)
+        self.urls.append(call.url)
         if said is ACCEPTED:
             self.effects[key] += 1
         await asyncio.sleep(self.latency_s)
@@ -308,6 +308,17 @@ def test_waiting_for_a_429_may_go_on_for_as_long_as_the_vendor_says(tmp_path: Pa
     in_engine(tmp_path, vendor, check)
 
 
+def test_waiting_for_a_429_uses_up_no_try(tmp_path: Path) -> None:
+    vendor = Vendor({"k1": [*[LIMITED_FOR_7_S] * 20, *[UNREACHABLE] * (ATTEMPTS_MOST - 1), ACCEPTED]})
+
+    async def check(engine: Engine) -> None:
+        await engine.run([send_of(1)])
+        assert engine.sender.failure is None
+        assert await engine.states(1) == {"accepted": 1}
+
+    in_engine(tmp_path, vendor, check)
+
+
 def test_429s_that_do_not_say_wait_longer_each_time(tmp_path: Path) -> None:
     vendor = Vendor({"k1": [*[LIMITED] * 4, ACCEPTED]})
 
@@ -330,6 +341,8 @@ def test_many_429s_of_one_moment_are_one_pause(tmp_path: Path) -> None:
         await engine.run([send_of(number) for number in range(1, 21)])
         assert await engine.states(20) == {"accepted": 20}
         assert len(engine.named(EventName.LIMIT_PAUSED)) == 1
+        # The margin for jitter grows by it once.
+        assert [gate._limited for gate in engine.sender._gates.values()] == [1]
         assert (
             max(at for times in vendor.at.values() for at in times) - min(times[0] for times in vendor.at.values()) < 20
         )
@@ -404,7 +417,7 @@ def test_the_first_reason_wins(tmp_path: Path) -> None:
     in_engine(tmp_path, Vendor(), check)
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.5, 1.0])
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.5])
 def test_stop_finishes_what_is_in_flight_and_leaves_the_rest_pending(after_s: float, tmp_path: Path) -> None:
     vendor = Vendor()
     vendor.latency_s = 0.3
@@ -412,11 +425,11 @@ def test_stop_finishes_what_is_in_flight_and_leaves_the_rest_pending(after_s: fl
     async def check(engine: Engine) -> None:
         loop().call_later(after_s, engine.sender.stop)
         stop_s = loop().time() + after_s
-        await engine.run([send_of(number) for number in range(1, 1001)])
+        await engine.run([send_of(number) for number in range(1, 301)])
         assert engine.sender.failure is None
         assert max((times[-1] for times in vendor.at.values()), default=0.0) <= stop_s + 1e-3
         assert loop().time() <= stop_s + vendor.latency_s + 0.01
-        records = await engine.records(1000)
+        records = await engine.records(300)
         assert {key for key, one in records.items() if one.state is State.ACCEPTED} == set(vendor.at)
         assert {one.state for one in records.values()} <= {State.PENDING, State.ACCEPTED}
         # What had its intent on disk and did not leave is told of as returned.
@@ -426,11 +439,11 @@ def test_stop_finishes_what_is_in_flight_and_leaves_the_rest_pending(after_s: fl
     in_engine(tmp_path, vendor, check)
 
     async def again(engine: Engine) -> None:
-        await engine.run([send_of(number) for number in range(1, 1001)])
-        assert await engine.states(1000) == {"accepted": 1000}
+        await engine.run([send_of(number) for number in range(1, 301)])
+        assert await engine.states(300) == {"accepted": 300}
 
     in_engine(tmp_path, vendor, again)
-    assert vendor.effects == {f"k{number}": 1 for number in range(1, 1001)}
+    assert vendor.effects == {f"k{number}": 1 for number in range(1, 301)}
 
 
 def test_stop_during_a_pause_and_during_a_backoff_ends_at_once(tmp_path: Path) -> None:
@@ -477,12 +490,12 @@ def test_few_intents_run_ahead_of_the_gate(tmp_path: Path) -> None:
 
         async def on_send(_key: str) -> None:
             nonlocal most
-            sending = sum(one.state is State.SENDING for one in (await engine.records(500)).values())
+            sending = sum(one.state is State.SENDING for one in (await engine.records(200)).values())
             in_flight = sum(loop().time() - times[-1] <= vendor.latency_s + 1e-4 for times in vendor.at.values())
             most = max(most, sending - in_flight)
 
         vendor.on_send = on_send
-        await engine.run([send_of(number) for number in range(1, 501)])
+        await engine.run([send_of(number) for number in range(1, 201)])
         assert 1 <= most <= 4
 
     in_engine(tmp_path, vendor, check)
@@ -519,6 +532,45 @@ def test_steps_are_made_in_order_and_a_later_run_goes_on_with_the_next(tmp_path:
         assert vendor.effects["k1"] == 3
 
     in_engine(tmp_path, vendor, again)
+
+
+def test_a_step_is_addressed_by_what_the_one_before_gave(tmp_path: Path) -> None:
+    vendor = Vendor({"k1": [ACCEPTED, UNREACHABLE]})
+    body = b'{"title":"k1"}'
+    send = Send("k1", 1, ACCOUNT, (Step(CREATE, body), Step(LAUNCH, body)), 1)
+
+    async def check(engine: Engine) -> None:
+        await engine.run([send])
+        assert isinstance(engine.sender.failure, NetworkError)
+
+    in_engine(tmp_path, vendor, check)
+    vendor.script = {}
+    # In a later run it is the ledger that knows.
+    in_engine(tmp_path, vendor, lambda engine: engine.run([send]))
+    whole = Vendor()
+    in_engine(tmp_path, whole, lambda engine: engine.run([Send("k2", 1, ACCOUNT, send.steps, 1)]))
+    assert vendor.urls == whole.urls == ["http://127.0.0.1/v1/single", "http://127.0.0.1/v2/single/7"]
+
+
+def test_a_step_does_not_answer_for_the_repeats_of_the_one_before(tmp_path: Path) -> None:
+    vendor = Vendor({"k1": [LOST, ACCEPTED], "k1 (2)": [ACCEPTED]})
+
+    async def check(engine: Engine) -> None:
+        await engine.run([send_of(1, CREATE, steps=2)])
+        assert vendor.made == {"k1": 2, "k1 (2)": 1}
+
+    in_engine(tmp_path, vendor, check)
+
+
+def test_the_accounts_own_campaign_is_in_the_path(tmp_path: Path) -> None:
+    vendor = Vendor()
+
+    async def check(engine: Engine) -> None:
+        send = Send("k1", 1, ACCOUNT, (Step(LAUNCH, b'{"title":"k1"}'),), 1)
+        await engine.sender.deliver(Scope.SEND, send, None, ref="25696")
+        assert vendor.urls == ["http://127.0.0.1/v2/single/25696"]
+
+    in_engine(tmp_path, vendor, check)
 
 
 def test_a_step_that_is_refused_is_the_end_of_the_send(tmp_path: Path) -> None:
@@ -606,7 +658,7 @@ ends = st.sampled_from([ACCEPTED, REJECTED, LOST, BROKEN, UNREACHABLE, DENIED])
 one_script = st.builds(lambda said, end: [*said, end], st.lists(answers, max_size=4), ends)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     scripts=st.lists(one_script, min_size=1, max_size=12),
     stop_after_s=st.none() | st.floats(0, 30),
@@ -650,7 +702,7 @@ def test_whatever_the_vendor_says_the_counts_add_up_and_nothing_is_sent_twice(
     in_engine(path, vendor, check)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(scripts=st.lists(one_script, min_size=1, max_size=8), runs=st.integers(2, 4))
 def test_run_again_until_all_is_settled_and_each_took_effect_once_at_most(
     tmp_path_factory: pytest.TempPathFactory, scripts: list[list[Said]], runs: int

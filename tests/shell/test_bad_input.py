@@ -79,7 +79,6 @@ IN_THE_JOB_FILE: dict[str, Case] = {
     ),
     "misspelt field that is required": Case(
         (
-            "job.toml:«[launch]»: launch.ttl: is required",
             "job.toml:«tll =»: launch.tll: unknown field; did you mean ttl?",
         ),
         (("ttl =", "tll ="),),
