@@ -22,8 +22,11 @@ LOOK_UP = 500
 RESENDS_MOST = 1
 """How often `on_unknown = "resend"` makes a call again whose effect is not known."""
 
-SendSource = Callable[[], AsyncIterator[list[Send]]]
-"""Gives the sends of the job, in order, from the beginning each time it is called."""
+CHANGED_MOST = 100
+"""Of so many sends that changed each is told; the rest is counted."""
+
+SendSource = Callable[[State], AsyncIterator[list[Send]]]
+"""Gives the sends of the job, in order, from the beginning each time it is called: those that may be in the state."""
 
 
 class Launch:
@@ -37,7 +40,7 @@ class Launch:
         job_id: int,
         renderer: Renderer,
         policy: Policy,
-        started_at: float,
+        redraw: bool,
         observe: Callable[[Event], None],
     ) -> None:
         self._sender = sender
@@ -45,11 +48,14 @@ class Launch:
         self._job_id = job_id
         self._renderer = renderer
         self._policy = policy
-        self._started_at = started_at
+        self._redraw = redraw
+        self._lost: list[Send] = []
+        """Of a source that cannot be drawn from again, the sends that may be made once more."""
         self._observe = observe
         self._prepared: dict[str, asyncio.Task[str | None]] = {}
         self._rejects = RejectGuard(policy.stop_after) if policy.stop_after is not None else None
         self.seen: dict[State, int] = dict.fromkeys(State, 0)
+        self.settled_now = 0
         self.changed = 0
         self._under_way: dict[str, int] = {}
         """Row by key of what is rendered and not yet settled."""
@@ -68,7 +74,7 @@ class Launch:
             await self._canary(pending, canary - accepted_before)
         await self._sender.run(self._each(pending), self._settled, self.ref_of)
         if self._policy.resend_unknown and not self._sender.stopping:
-            await self._sender.run(self._each(self._unknown(source)), self._settled, self.ref_of)
+            await self._sender.run(self._each(self._unknown(self._once_more(source))), self._settled, self.ref_of)
 
     async def _canary(self, pending: AsyncIterator[list[tuple[Send, SendRecord | None]]], number: int) -> None:
         taken = 0
@@ -112,6 +118,17 @@ class Launch:
             for item in batch:
                 yield item
 
+    @property
+    def under_way(self) -> int:
+        """Return how many sends are rendered and not settled."""
+        return len(self._under_way)
+
+    async def close(self) -> None:
+        """Give up what is made once per account and was not finished."""
+        for task in self._prepared.values():
+            task.cancel()
+        await asyncio.gather(*self._prepared.values(), return_exceptions=True)
+
     def guard(self, text: str) -> None:
         """Stop the run for a guard's reason."""
         if not self._sender.stopping:
@@ -121,6 +138,9 @@ class Launch:
     def _settled(self, send: Send, settle: Settle) -> None:
         self._under_way.pop(send.key, None)
         self.seen[settle.state] += 1
+        self.settled_now += 1
+        if settle.state is State.UNKNOWN and self._policy.resend_unknown and not self._redraw:
+            self._lost.append(send)
         if self._rejects is not None and self._rejects.add(settle.state) and not self._sender.stopping:
             share = f"{self._policy.stop_after:.1%}".replace(".0%", "%")
             number = self._rejects.rejected
@@ -128,13 +148,17 @@ class Launch:
 
     async def _pending(self, source: SendSource) -> AsyncIterator[list[tuple[Send, SendRecord | None]]]:
         """Yield what the ledger does not have as settled; tells of a settled key whose payload is another now."""
-        async for sends in source():
+        async for sends in source(State.PENDING):
             for some in _pages(sends, LOOK_UP):
+                if self._sender.stopping:
+                    return
                 records = await self._ledger.look_up(self._job_id, Scope.SEND, [send.key for send in some])
                 batch: list[tuple[Send, SendRecord | None]] = []
                 for send in some:
                     record = records.get(send.key)
-                    self._refuse_duplicate(send, record)
+                    if send.key in self._under_way:
+                        row = self._under_way[send.key]
+                        raise JobError(Problem(f"row {row} has the same key", row=send.row, key=send.key))
                     if record is None or record.state is State.PENDING:
                         self._under_way[send.key] = send.row
                         batch.append((send, record))
@@ -145,16 +169,10 @@ class Launch:
                 if batch:
                     yield batch
 
-    def _refuse_duplicate(self, send: Send, record: SendRecord | None) -> None:
-        """A key that this very run has met before is no resumption: two rows claim it."""
-        row = self._under_way.get(send.key)
-        if row is None and record is not None and record.attempts and record.at > self._started_at:
-            row = record.row if record.state is not State.PENDING else None
-        if row is not None:
-            raise JobError(Problem(f"row {row} has the same key", row=send.row, key=send.key))
-
     def _tell_changed(self, send: Send, record: SendRecord) -> None:
         self.changed += 1
+        if self.changed > CHANGED_MOST:
+            return
         self._observe(
             Event(
                 EventName.SEND_CHANGED,
@@ -167,22 +185,35 @@ class Launch:
             )
         )
 
-    async def _unknown(self, source: SendSource) -> AsyncIterator[list[tuple[Send, SendRecord | None]]]:
+    async def _once_more(self, source: SendSource) -> AsyncIterator[list[Send]]:
+        if self._redraw:
+            async for sends in source(State.UNKNOWN):
+                yield sends
+        else:
+            lost, self._lost = self._lost, []
+            yield lost
+
+    async def _unknown(self, source: AsyncIterator[list[Send]]) -> AsyncIterator[list[tuple[Send, SendRecord | None]]]:
         """Yield, once more, each send whose fate is not known and that was not resent before."""
-        async for sends in source():
+        async for sends in source:
             for some in _pages(sends, LOOK_UP):
+                if self._sender.stopping:
+                    return
                 records = await self._ledger.look_up(self._job_id, Scope.SEND, [send.key for send in some])
                 batch: list[tuple[Send, SendRecord | None]] = []
                 for send in some:
                     record = records.get(send.key)
-                    if record is None or record.state is not State.UNKNOWN or record.repeats > RESENDS_MOST:
-                        continue
-                    change = Change(Scope.SEND, send.key, State.UNKNOWN, State.PENDING, record.step, reason="resend")
-                    await self._ledger.record(self._job_id, change)
-                    self.seen[State.UNKNOWN] -= 1
-                    batch.append((send, record))
+                    if record is not None and record.state is State.UNKNOWN and record.repeats <= RESENDS_MOST:
+                        batch.append((send, record))
+                        self.seen[State.UNKNOWN] -= 1
+                        self._under_way[send.key] = send.row
+                await asyncio.gather(*(self._resend(record) for _, record in batch if record is not None))
                 if batch:
                     yield batch
+
+    async def _resend(self, record: SendRecord) -> None:
+        change = Change(Scope.SEND, record.key, State.UNKNOWN, State.PENDING, record.step, reason="resend")
+        await self._ledger.record(self._job_id, change)
 
     async def ref_of(self, send: Send) -> str | None:
         """Return what the account's own calls gave, making them once where they were not made yet."""
@@ -199,7 +230,9 @@ class Launch:
             record = (await self._ledger.look_up(self._job_id, Scope.ACCOUNT, [send.key])).get(send.key)
             if record is not None and record.state is State.ACCEPTED:
                 ref = record.refs[-1] if record.refs else None
-                self._tell_prepared(EventName.PREPARE_REUSED, account, endpoint.name, ref)
+                changed = record.fingerprint != send.fingerprint
+                reason = "accepted earlier with another body; the first campaign is used" if changed else None
+                self._tell_prepared(EventName.PREPARE_REUSED, account, endpoint.name, ref, reason)
                 continue
             if record is not None and record.state is not State.PENDING:
                 if record.state is State.UNKNOWN and endpoint.repeat is not Repeat.SAFE:
@@ -217,8 +250,10 @@ class Launch:
             self._tell_prepared(EventName.PREPARE_ACCEPTED, account, endpoint.name, ref)
         return ref
 
-    def _tell_prepared(self, name: EventName, account: Account, endpoint: str, ref: str | None) -> None:
-        self._observe(Event(name, self._sender.job, endpoint, account.name, ref=ref))
+    def _tell_prepared(
+        self, name: EventName, account: Account, endpoint: str, ref: str | None, reason: str | None = None
+    ) -> None:
+        self._observe(Event(name, self._sender.job, endpoint, account.name, ref=ref, reason=reason))
 
 
 def _pages(sends: list[Send], size: int) -> list[list[Send]]:

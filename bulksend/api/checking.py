@@ -32,7 +32,7 @@ async def check_input(
     audience, renderer = opened.audience, opened.renderer
     if audience is None:
         checked = check_rows(renderer, [[()]], with_secrets=with_secrets, stopping=stopping)
-        checked.rows = 0
+        checked.rows, checked.size = 0, (0, 1)
     else:
         keys = await loop.run_in_executor(executor, audience.check_keys)
         if keys.rows == 0:
@@ -46,6 +46,10 @@ async def check_input(
             rows = keys.rows if limit is None else min(limit, keys.rows)
             chunk = opened.job.audience.chunk if opened.job.audience is not None else None
             checked = Checked(rows=rows, sends=rows if chunk is None else -(-rows // chunk))
+        spec = opened.job.audience
+        chunk = None if spec is None else spec.chunk
+        whole = keys.rows if chunk is None else -(-keys.rows // chunk)
+        checked.size = (keys.rows, whole if limit is not None else checked.sends)
         _add_key_problems(checked, keys, audience.label)
     return checked
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from bulksend.api.checking import check_input
 from bulksend.api.opening import Opened, naming, open_job, open_ledger, secret_problems
-from bulksend.api.run import JobSource, check_due
+from bulksend.api.refusal import check_due
+from bulksend.api.run import JobSource
 from bulksend.engine.rate import bucket_of
 from bulksend.errors import GuardError, JobError, Problem
 from bulksend.job.check import Checked
@@ -114,7 +115,7 @@ async def plan_async(
         settled = 0 if emulate else await _settled(opened, ledger, executor, limit=limit)
         warnings += [] if emulate else _row_secrets(opened)
         try:
-            check_due(loaded, loaded.policy, time.time(), ())
+            check_due(loaded, time.time())
         except GuardError as late:
             warnings.append(loaded.problem_at("policy.due", f"{late}: a run is refused"))
         most = loaded.policy.max_sends

@@ -10,6 +10,7 @@ import signal
 import socket
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
@@ -19,25 +20,24 @@ from pathlib import Path
 from bulksend.api.checking import check_input
 from bulksend.api.emulation import emulator
 from bulksend.api.opening import Opened, naming, open_job, open_ledger, secret_problems
+from bulksend.api.refusal import Observer, check_due, check_size
 from bulksend.api.report import Failure, Report
 from bulksend.api.source import chunk_source, row_source
 from bulksend.duration import format_duration
 from bulksend.engine.sender import Sender as Engine
 from bulksend.engine.transport import AiohttpTransport, Transport
-from bulksend.errors import BulksendError, GuardError, InterruptedRunError, JobError, Problem
+from bulksend.errors import BulksendError, GuardError, InterruptedRunError, JobError, LedgerError, Problem
 from bulksend.job.check import Checked
 from bulksend.job.file import Job, load_job
-from bulksend.job.spec import Policy
 from bulksend.launch import Launch, SendSource
 from bulksend.ledger.base import JobRecord, Ledger
 from bulksend.model import Event, EventName, JobState, State
 
-__all__ = ["JobSource", "Observer", "Run", "check_due", "failures_of", "run_async"]
+__all__ = ["JobSource", "Observer", "Run", "failures_of", "run_async"]
 
 STOP_POLL_S = 0.4
 FAILURES_MOST = 100
 
-Observer = Callable[[Event], None]
 JobSource = str | os.PathLike[str] | Mapping[str, object]
 
 
@@ -51,7 +51,9 @@ class Run:
         self.began_s = time.monotonic()
         self.total: int | None = None
         self.rows = 0
-        self._observers = tuple(observers)
+        self.size: tuple[int, int] | None = None
+        """Rows and sends of the whole audience, also where the run takes only the first of them."""
+        self._observers = list(observers)
         self._limited = limited
         self._transport: Transport = AiohttpTransport()
         self._engine: Engine | None = None
@@ -63,8 +65,13 @@ class Run:
         self._settled_before = 0
 
     def observe(self, event: Event) -> None:
-        for observer in self._observers:
-            observer(event)
+        for observer in tuple(self._observers):
+            try:
+                observer(event)
+            except Exception as wrong:
+                # Who only looks on must not cost a send its outcome.
+                self._observers.remove(observer)
+                warnings.warn(f"an observer failed and is not told any more: {wrong!r}", RuntimeWarning, stacklevel=2)
 
     def interrupt(self, text: str) -> None:
         """Make no new call; whatever is under way finishes."""
@@ -82,7 +89,7 @@ class Run:
         """Open the ledger, take the job's lock, and get the engine ready. Returns the job as it was before."""
         await self.ledger.open(create=True)
         holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        before, turned = await self.ledger.start_job(self.job.name, holder)
+        before, turned = await self.ledger.start_job(self.job.name, holder, vendor=_vendor(self.opened))
         self._record = before
         self._settled_before = before.counts.settled + turned
         if turned:
@@ -104,7 +111,7 @@ class Run:
             job_id=before.id,
             renderer=self.opened.renderer,
             policy=self.job.policy,
-            started_at=time.time(),
+            redraw=self.total is not None,
             observe=self.observe,
         )
         if self._interrupted is not None:
@@ -124,19 +131,26 @@ class Run:
         return self._record.id
 
     async def _watch_stop(self, job_id: int) -> None:
-        while True:
-            await asyncio.sleep(STOP_POLL_S)
-            if await self.ledger.stop_requested(job_id):
-                self.interrupt("stopped by `bulksend stop`")
-                return
+        """Stop when somebody asks for it, or when the ledger is not there any more."""
+        try:
+            while not await self.ledger.stop_requested(job_id):
+                await asyncio.sleep(STOP_POLL_S)
+            self.interrupt("stopped by `bulksend stop`")
+        except LedgerError as wrong:
+            assert self._engine is not None
+            self._engine.stop(wrong)
 
     async def launch(self, source: SendSource) -> None:
         """Send what is pending."""
         assert self._launch is not None
         assert self._record is not None
-        if self.total is not None and not self._limited:
-            await self.ledger.set_size(self.job_id, rows=self.rows, sends=self.total)
+        if self.size is not None:
+            await self.ledger.set_size(self.job_id, rows=self.size[0], sends=self.size[1])
         await self._launch.run(source, accepted_before=self._record.counts.accepted)
+
+    @property
+    def stopping(self) -> bool:
+        return self._engine is not None and self._engine.stopping
 
     @property
     def failure(self) -> BaseException | None:
@@ -145,49 +159,56 @@ class Run:
     async def finish(self, failure: BaseException | None) -> Report:
         """Close the engine, record how the run ended, give the lock back."""
         assert self._engine is not None
-        for task in (self._watch,):
-            if task is not None:
-                task.cancel()
+        assert self._launch is not None
+        if self._watch is not None:
+            self._watch.cancel()
         if self._deadline is not None:
             self._deadline.cancel()
+        self._engine.stop()
+        await self._launch.close()
         await self._transport.close()
         with contextlib.suppress(BulksendError):
             await self._engine.close()
         record = await self.ledger.find_job(self.job.name)
         assert record is not None
         report = await self.report(record, failure)
+        state = report.state
+        if self._limited and state is JobState.DONE and record.sends > record.counts.settled:
+            state = JobState.INCOMPLETE  # the first rows are done, the job is not
         # A run that found nothing to do does not finish the job once more.
-        finished = report.state is JobState.DONE and (report.calls > 0 or record.finished_at is None)
-        await self.ledger.end_job(self.job_id, report.state, report.to_dict(), counts_as_finish=finished)
+        finished = state is JobState.DONE and (report.calls > 0 or record.finished_at is None)
+        await self.ledger.end_job(self.job_id, state, report.to_dict(), counts_as_finish=finished)
         reason = None if failure is None else str(failure)
         self.observe(Event(_ended(failure), self.job.name, count=report.accepted, reason=reason))
         return report
 
     async def report(self, record: JobRecord, failure: BaseException | None) -> Report:
+        """Return the numbers: the job's by its ledger; with a limit, those of the rows that it takes."""
         assert self._engine is not None
         assert self._launch is not None
-        seen = self._launch.seen
-        from_ledger = not self._limited and self.total is not None
-        accepted = record.counts.accepted if from_ledger else seen[State.ACCEPTED]
-        rejected = record.counts.rejected if from_ledger else seen[State.REJECTED]
-        # What is still `sending` here was cut off with the run: its fate is as unknown as it will be for the next one.
-        unknown = record.counts.unknown + record.counts.sending if from_ledger else seen[State.UNKNOWN]
+        counts, seen = record.counts, self._launch.seen
+        # What is still `sending` was cut off with the run: its fate is as unknown as it will be for the next one.
+        accepted, rejected, unknown = counts.accepted, counts.rejected, counts.unknown + counts.sending
+        if self._limited:
+            accepted, rejected, unknown = (seen[state] for state in (State.ACCEPTED, State.REJECTED, State.UNKNOWN))
         settled = accepted + rejected + unknown
-        total = max(self.total if self.total is not None else record.sends, settled)
+        # Rows that were replaced under the same job name count as settled and as pending, never as neither.
+        unsettled = max(0, self._launch.under_way - counts.sending)
+        pending = max((self.total or 0) - settled, unsettled)
         return Report(
             job=self.job.name,
-            state=_state(failure, total - settled),
+            state=_state(failure, pending),
             rows=self.rows,
-            total=total,
+            total=settled + pending,
             accepted=accepted,
             rejected=rejected,
             unknown=unknown,
-            pending=total - settled,
+            pending=pending,
             calls=self._engine.calls,
             retried=self._engine.retried,
             throttled=self._engine.throttled,
             elapsed_s=time.monotonic() - self.began_s,
-            rate_per_min=self._rate_per_min(settled),
+            rate_per_min=self._rate_per_min(),
             endpoints={name: stats.summary() for name, stats in self._engine.stats.items()},
             changed=self._launch.changed,
             failures=await failures_of(self.ledger, record.id) if rejected or unknown else (),
@@ -195,13 +216,19 @@ class Run:
             finished_at=record.finished_at,
         )
 
-    def _rate_per_min(self, settled: int) -> float | None:
+    def _rate_per_min(self) -> float | None:
         """Settled sends per minute, from the first launch call to the last reply."""
         assert self._engine is not None
+        assert self._launch is not None
         stats = self._engine.stats.get(self.opened.flow.steps[-1][1].name)
         if stats is None or stats.last_reply_at_s <= stats.first_at_s:
             return None
-        return 60 * (settled - self._settled_before) / (stats.last_reply_at_s - stats.first_at_s)
+        return 60 * self._launch.settled_now / (stats.last_reply_at_s - stats.first_at_s)
+
+
+def _vendor(opened: Opened) -> str:
+    addresses = sorted({spec.base_url for spec in opened.job.accounts.values()})
+    return f"{opened.job.provider.name} at {', '.join(addresses)}"
 
 
 def _ended(failure: BaseException | None) -> EventName:
@@ -226,22 +253,6 @@ async def failures_of(ledger: Ledger, job_id: int) -> tuple[Failure, ...]:
             if len(failures) == FAILURES_MOST:
                 return tuple(failures)
     return tuple(failures)
-
-
-def _refuse(job: Job, text: str, checked: Checked | None, observers: Sequence[Observer]) -> GuardError:
-    for observer in observers:
-        observer(Event(EventName.GUARD_STOPPED, job.name, reason=text))
-    refused = GuardError(text)
-    rows, sends = (checked.rows, checked.sends) if checked is not None else (0, 0)
-    refused.report = Report(job.name, JobState.REFUSED, rows=rows, total=sends, pending=sends)
-    return refused
-
-
-def check_due(job: Job, policy: Policy, now: float, observers: Sequence[Observer]) -> None:
-    if policy.due is not None and now > policy.due + policy.max_lateness_s:
-        late = format_duration(now - policy.due)
-        allowed = format_duration(policy.max_lateness_s)
-        raise _refuse(job, f"due: the run starts {late} late, at most {allowed} is allowed", None, observers)
 
 
 async def run_async(
@@ -277,7 +288,7 @@ async def run_async(
         # Left before the audience is closed: its thread must not be reading then.
         executor = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader"))
         problems = [] if emulate else secret_problems(opened)
-        check_due(loaded, loaded.policy, time.time(), observers)
+        check_due(loaded, time.time(), observers)
         if emulate:
             ledger = await _emulate(stack, opened, executor)
         current = Run(opened, open_ledger(ledger, loaded.base_dir), observers, limited=limit is not None)
@@ -292,20 +303,17 @@ async def run_async(
         if problems or checked.problems:
             raise JobError(problems + checked.problems, more=checked.more)
         current.observe(Event(EventName.AUDIENCE_CHECKED, loaded.name, count=checked.sends))
-        most = loaded.policy.max_sends
-        if most is not None and checked.sends > most:
-            raise _refuse(
-                loaded, f"max_sends: {checked.sends:,} sends, at most {most:,} are allowed", checked, observers
-            )
+        check_size(loaded, checked, observers)
         if confirm is not None and not confirm(loaded, checked):
             raise InterruptedRunError("nothing was sent: the question was not answered with yes")
-        current.rows, current.total = checked.rows, checked.sends
+        current.rows, current.total, current.size = checked.rows, checked.sends, checked.size
         return await _go(current, partial(_source, opened, executor, current, limit))
 
 
 def _source(opened: Opened, executor: ThreadPoolExecutor, current: Run, limit: int | None) -> SendSource:
     if opened.job.audience is not None and opened.job.audience.chunk is not None:
-        return chunk_source(opened, current.ledger, current.job_id, executor, limit=limit)
+        stopping = partial(lambda run: run.stopping, current)
+        return chunk_source(opened, current.ledger, current.job_id, executor, limit=limit, stopping=stopping)
     return row_source(opened, executor, limit=limit)
 
 
@@ -317,7 +325,7 @@ async def _go(current: Run, make_source: Callable[[], SendSource]) -> Report:
         try:
             await current.launch(make_source())
             failure = current.failure
-        except Exception as wrong:
+        except BaseException as wrong:
             failure = wrong
         try:
             report = await current.finish(failure)

@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 from typing import Self
 
 from bulksend.api.opening import Opened, open_job, open_ledger, secret_problems
+from bulksend.api.refusal import Observer, check_due
 from bulksend.api.report import Report
-from bulksend.api.run import JobSource, Observer, Run, check_due
+from bulksend.api.run import JobSource, Run
 from bulksend.api.source import code_source
 from bulksend.errors import BulksendError, JobError
 from bulksend.job.file import load_job
@@ -60,7 +61,7 @@ class Sender:
             problems = secret_problems(opened)
             if problems:
                 raise JobError(problems)
-            check_due(self._job, self._job.policy, time.time(), self._observers)
+            check_due(self._job, time.time(), self._observers)
             run = Run(opened, open_ledger(self._ledger, self._job.base_dir), self._observers, limited=False)
             self._stack.push_async_callback(run.ledger.close)
             await run.start()
@@ -86,7 +87,7 @@ class Sender:
     async def __aexit__(self, kind: type[BaseException] | None, wrong: BaseException | None, _trace: object) -> None:
         assert self._run is not None
         try:
-            report = await self._run.finish(self._failure or (wrong if isinstance(wrong, Exception) else None))
+            report = await self._run.finish(self._failure or wrong)
             if isinstance(wrong, BulksendError):
                 wrong.report = report
         finally:

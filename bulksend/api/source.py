@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import AsyncIterator, Iterator
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bulksend.api.opening import Opened
 from bulksend.errors import JobError, Problem
 from bulksend.job.check import Numbered, Row
-from bulksend.job.render import Renderer, chunk_key
+from bulksend.job.render import Renderer, chunk_key, is_fit_key
 from bulksend.job.rows import BATCH, Rows, batches_in, code_batches
 from bulksend.launch import SendSource
 from bulksend.ledger.base import Ledger, Member
-from bulksend.model import Account, Send
+from bulksend.model import Account, Send, State
 
 if TYPE_CHECKING:
     from bulksend.job.audience import Audience
@@ -33,11 +33,14 @@ class RowCount(Protocol):
 
 
 def _or_invalid(key: object, row: int, made: tuple[Send | None, list[Problem]]) -> Send:
-    """Return the send, or one that is recorded as rejected without a call: its row was not looked at beforehand."""
+    """Return the send, or one that is recorded as rejected without a call: its row was not looked at beforehand.
+
+    Raises JobError for a row whose key cannot stand in the ledger.
+    """
     send, problems = made
     if send is not None:
         return send
-    if not isinstance(key, str) or not key.strip():
+    if not isinstance(key, str) or not is_fit_key(key):
         raise JobError(problems)
     text = "; ".join(f"{one.field}: {one.text}" if one.field else one.text for one in problems)
     return Send(key, row, NOBODY, (), 0, invalid=f"not sent: {text}")
@@ -63,14 +66,14 @@ def row_source(opened: Opened, executor: Executor, *, limit: int | None) -> Send
                 sends.append(_or_invalid(_key_of(renderer, row), number, made))
             yield sends
 
-    return lambda: batches_in(executor, rendered())
+    return lambda _state: batches_in(executor, rendered())
 
 
 def code_source(opened: Opened, rows: Rows, count: RowCount) -> SendSource:
     """Give one send per row that the caller's code makes; it can be drawn from once."""
     renderer = opened.renderer
 
-    async def sends() -> AsyncIterator[list[Send]]:
+    async def sends(_state: State) -> AsyncIterator[list[Send]]:
         async for batch in code_batches(rows, renderer.columns):
             made = []
             for row in batch:
@@ -81,48 +84,77 @@ def code_source(opened: Opened, rows: Rows, count: RowCount) -> SendSource:
     return sends
 
 
-def chunk_source(opened: Opened, ledger: Ledger, job_id: int, executor: Executor, *, limit: int | None) -> SendSource:
-    """Give one send per chunk. Rows that have no chunk yet are put into new ones first, in the ledger and for good."""
+def chunk_source(
+    opened: Opened,
+    ledger: Ledger,
+    job_id: int,
+    executor: Executor,
+    *,
+    limit: int | None,
+    stopping: Callable[[], bool],
+) -> SendSource:
+    """Give one send per chunk in a state. Rows without a chunk are put into new ones first, in the ledger, for good.
+
+    With a limit, only chunks whose rows are all among the first N are given. Raises JobError, before it gives the first
+    chunk, when a row of an open chunk is not in the audience any more.
+    """
     audience, renderer = opened.audience, opened.renderer
     assert audience is not None
 
-    async def sends() -> AsyncIterator[list[Send]]:
-        await _assign(opened, audience, ledger, job_id, executor, limit=limit)
-        path = opened.scratch_dir / "members.csv"
-        await _write_open_members(path, ledger, job_id)
-        rows = batches_in(executor, audience.chunk_rows(renderer.columns, path, batch=BATCH))
-        expected = _chunks_of_members(ledger, job_id)
-        async for number, found in _grouped(rows):
+    async def sends(state: State) -> AsyncIterator[list[Send]]:
+        found = await _assign(opened, audience, ledger, job_id, executor, limit=limit, stopping=stopping)
+        if stopping():
+            return
+        path = opened.scratch_dir / f"members-{state}.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            async for members in _open_chunks(ledger, job_id, state):
+                if _is_whole(members, found, limited=limit is not None):
+                    writer.writerows((member.number, member.key) for member in members)
+        batches = batches_in(executor, audience.chunk_rows(renderer.columns, path, batch=BATCH))
+        expected = _open_chunks(ledger, job_id, state)
+        async for number, rows in _grouped(batches):
             members = await anext(expected)
-            if members[0].number < number:
-                raise _missing(members[0])
-            if len(found) < len(members):
-                keys = {str(row[0]) for _, row in found}
-                raise _missing(next(member for member in members if member.key not in keys))
-            made = renderer.chunk(members[0].chunk, found[0][0], [row for _, row in found])
-            yield [_or_invalid(members[0].chunk, found[0][0], made)]
-        left = await anext(expected, None)
-        if left is not None:
-            raise _missing(left[0])
+            while members[0].number < number:
+                members = await anext(expected)
+            made = renderer.chunk(members[0].chunk, rows[0][0], [row for _, row in rows])
+            yield [_or_invalid(members[0].chunk, rows[0][0], made)]
 
     return sends
 
 
-def _missing(member: Member) -> JobError:
-    text = "belongs to a chunk that an earlier run made and did not send, but the audience has no such row any more"
-    return JobError(Problem(f"{text}; put it back, or give the job another name", key=member.key))
+def _is_whole(members: list[Member], found: array[int], *, limited: bool) -> bool:
+    """Say whether all rows of a chunk came by; where all rows did, one that is missing is an error."""
+    number = members[0].number
+    if number < len(found) and found[number] == len(members):
+        return True
+    if limited:
+        return False
+    text = "belongs to a chunk that an earlier run made and did not send, but the audience lacks rows of this chunk now"
+    raise JobError(Problem(f"{text}; put them back, or give the job another name", key=members[0].key))
 
 
 async def _assign(
-    opened: Opened, audience: Audience, ledger: Ledger, job_id: int, executor: Executor, *, limit: int | None
-) -> None:
-    """Put rows without a chunk into new chunks, in the order of the audience."""
+    opened: Opened,
+    audience: Audience,
+    ledger: Ledger,
+    job_id: int,
+    executor: Executor,
+    *,
+    limit: int | None,
+    stopping: Callable[[], bool],
+) -> array[int]:
+    """Put rows without a chunk into new chunks, in the order of the audience.
+
+    Returns, by chunk number, how many of its rows came by: four bytes a chunk.
+    """
     renderer, spec = opened.renderer, opened.job.audience
     assert spec is not None
     assert spec.chunk is not None
     number = await ledger.last_chunk(job_id)
     opened_chunks: dict[str, list[Numbered]] = {}
     new: list[Member] = []
+    found = array("L", bytes(array("L").itemsize * (number + 1)))
 
     def full(chunk: list[Numbered]) -> None:
         nonlocal number
@@ -130,13 +162,17 @@ async def _assign(
         keys = [str(row[0]) for _, row in chunk]
         name = chunk_key(keys)
         new.extend(Member(key, name, number) for key in keys)
+        found.append(len(keys))
 
     row_number = 0
     async for batch in batches_in(executor, audience.rows(renderer.columns, limit=limit, batch=BATCH)):
+        if stopping():
+            return found
         known = await ledger.members_of(job_id, [str(row[0]) for row in batch])
         for row in batch:
             row_number += 1
-            if str(row[0]) in known:
+            if (member := known.get(str(row[0]))) is not None:
+                found[member.number] += 1
                 continue
             chunk = opened_chunks.setdefault(renderer.account_of(row).name, [])
             chunk.append((row_number, row))
@@ -149,19 +185,12 @@ async def _assign(
         full(chunk)
     if new:
         await ledger.add_members(job_id, new)
+    return found
 
 
-async def _write_open_members(path: Path, ledger: Ledger, job_id: int) -> None:
-    """Write chunk number and key of every member that is not settled, for the join with the audience."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        async for page in ledger.open_members(job_id):
-            writer.writerows((member.number, member.key) for member in page)
-
-
-async def _chunks_of_members(ledger: Ledger, job_id: int) -> AsyncIterator[list[Member]]:
+async def _open_chunks(ledger: Ledger, job_id: int, state: State) -> AsyncIterator[list[Member]]:
     chunk: list[Member] = []
-    async for page in ledger.open_members(job_id):
+    async for page in ledger.open_members(job_id, state):
         for member in page:
             if chunk and chunk[0].number != member.number:
                 yield chunk

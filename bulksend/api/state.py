@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ __all__ = ["resolve_async", "status_async", "stop_async"]
 async def _ledger_of(
     source: JobSource, variables: Mapping[str, str] | None, ledger: str | None
 ) -> AsyncIterator[tuple[Job, Ledger, JobRecord]]:
-    job = load_job(source, variables=variables)
+    job = load_job(source, variables=variables, rows_from_code=True)
     with naming(job):
         async with _opened(job, ledger) as found:
             yield found
@@ -117,6 +118,8 @@ async def resolve_async(
         both = set(accept) & set(resend)
         if both:
             raise JobError(f"a key cannot be both accepted and resent: {', '.join(sorted(both))}")
+        if not (accept or resend or accept_all or resend_all):
+            return 0, 0, [one for one in await failures_of(store, record.id) if one.state is State.UNKNOWN]
         before, _ = await store.start_job(loaded.name, "bulksend resolve")
         try:
             keys = {**dict.fromkeys(accept, State.ACCEPTED), **dict.fromkeys(resend, State.PENDING)}
@@ -131,9 +134,11 @@ async def resolve_async(
                     for one in page:
                         keys.setdefault(one.key, to)
                         steps[one.key] = one.step
-            for key, to_state in keys.items():
-                change = Change(Scope.SEND, key, State.UNKNOWN, to_state, steps[key], reason="settled by a person")
-                await store.record(record.id, change)
+            changes = [
+                Change(Scope.SEND, key, State.UNKNOWN, to_state, steps[key], reason="settled by a person")
+                for key, to_state in keys.items()
+            ]
+            await asyncio.gather(*(store.record(record.id, change) for change in changes))
             left = [one for one in await failures_of(store, record.id) if one.state is State.UNKNOWN]
         finally:
             after = await store.find_job(loaded.name)

@@ -28,7 +28,7 @@ def say(text: str = "") -> None:
 
 def print_json(data: Mapping[str, object]) -> None:
     """Print data: one JSON object on stdout."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(data) + "\n")
     sys.stdout.flush()
 
 

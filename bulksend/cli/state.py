@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,7 +40,7 @@ def stop(job: JobFile, *, var: Vars = [], ledger: LedgerUrl = None, as_json: Jso
     with exit_codes(job.name, as_json=as_json):
         stopping = stop_job(job, vars=variables(var), ledger=ledger)
         if as_json:
-            print_json({"job": job.name, "stopping": stopping})
+            print_json({"job": _name(job, var), "stopping": stopping})
         say("the run was asked to stop" if stopping else "nobody runs this job: there is nothing to stop")
 
 
@@ -83,7 +84,7 @@ def resolve(
         )
         if as_json:
             unknown = [{"key": one.key, "row": one.row, "reason": one.reason} for one in left]
-            print_json({"job": job.name, "accepted": accepted, "pending": pending, "unknown": unknown})
+            print_json({"job": _name(job, var), "accepted": accepted, "pending": pending, "unknown": unknown})
         elif accept or resend:
             say(f"{accepted:,} accepted, {pending:,} pending again: the next run sends them")
         elif not left:
@@ -91,3 +92,9 @@ def resolve(
         if not as_json:
             for one in left:
                 typer.echo(f"unknown  {one.key}  row {one.row}  {one.reason}")
+
+
+def _name(job: Path, var: list[str]) -> str:
+    from bulksend.job.file import load_job
+
+    return load_job(job, variables=variables(var), rows_from_code=True).name

@@ -204,7 +204,10 @@ class _Emulator:
             half_s = self._latency.draw(self._latency_rng) / 2
             if half_s:
                 await asyncio.sleep(half_s)
-            raw = await request.read()
+            try:
+                raw = await request.read()
+            except ConnectionResetError:
+                return web.Response(status=400)  # the client has gone in the middle of its request
             reply, fault = self._decide(_read_call(request, endpoint, raw, self._now_s()))
             if half_s:
                 await asyncio.sleep(half_s)

@@ -71,7 +71,9 @@ class Lane:
         self.headers = headers
         self.gate = gate
         self.episode = 0
-        """429s in a row, counted once per pause."""
+        """Pauses in a row without a call between them that got through."""
+        self.down_since_s: float | None = None
+        """Since when no connection could be made."""
         self._latency_s = FIRST_LATENCY_S
         self._commit_s = 0.005
         self.in_flight = Permits(self._room())

@@ -16,7 +16,9 @@ from bulksend.model import Limit
 __all__ = ["Gate", "StoppedError"]
 
 LEASE_S = 0.5
-"""How much of the limit a process takes from the ledger at a time; what a death costs the others."""
+"""How much of the limit a process takes from the ledger at a time, at least; what a death costs the others."""
+FIRST_COMMIT_S = 0.03
+"""Taken for how long the ledger needs to give a lease, before the first."""
 SAMPLES = 256
 JOIN_S = 0.001
 
@@ -66,6 +68,7 @@ class Gate:
         self._lease_rate = 0.0
         self._bucket_in_use = self.bucket
         self._next: asyncio.Task[tuple[Lease, Bucket]] | None = None
+        self._commit_s = FIRST_COMMIT_S
 
     @property
     def period_s(self) -> float:
@@ -180,7 +183,7 @@ class Gate:
             if lease is not self._lease or loop.time() < self._paused_until:
                 continue  # paused in the meantime: the token belongs to a lease that is gone
             self._used += 1
-            if self._next is None and self._waiters and lease.tokens - self._used <= lease.tokens // 2:
+            if self._next is None and self._waiters and self._used * 2 >= lease.tokens:
                 self._next = loop.create_task(self._take())
             return
 
@@ -195,9 +198,14 @@ class Gate:
         return pace
 
     async def _take(self) -> tuple[Lease, Bucket]:
-        bucket = self.bucket
-        tokens = max(1, int(bucket.rate_per_s * LEASE_S))
-        lease = await self._ledger.lease(self.identity, self.endpoint, tokens=tokens, rate_per_s=bucket.rate_per_s)
+        """Ask for a lease that lasts well beyond the time that the ledger needs to give one, and starts after it."""
+        loop, bucket, began = asyncio.get_running_loop(), self.bucket, asyncio.get_running_loop().time()
+        tokens = max(1, int(bucket.rate_per_s * max(LEASE_S, 4 * self._commit_s)))
+        lease = await self._ledger.lease(
+            self.identity, self.endpoint, tokens=tokens, rate_per_s=bucket.rate_per_s, delay_s=self._commit_s
+        )
+        took_s = loop.time() - began
+        self._commit_s += (took_s - self._commit_s) * (1.0 if took_s > self._commit_s else 0.2)
         return lease, bucket
 
     async def _renew(self) -> None:

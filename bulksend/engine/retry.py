@@ -18,6 +18,8 @@ BASE_S = 0.25
 CAP_S = 10.0
 ATTEMPTS_MOST = 8
 """Charged attempts of one call in a run; waiting for a 429 is not charged."""
+UNREACHABLE_S = 10.0
+"""For how long no connection may be made before the run gives up."""
 BUDGET_LEAST = 100
 BUDGET_SHARE = 0.1
 PAUSE_MOST_S = 86_400.0
@@ -38,7 +40,7 @@ class Again(msgspec.Struct, frozen=True):
     reason: str
     after_s: float = 0.0
     pause_s: float | None = None
-    """Set: nobody calls the endpoint for the account so long, and the retry budget is not charged."""
+    """Set: nobody calls the endpoint for the account so long; the retry budget is not charged."""
     repeats: int = 0
     """1 where the call may have had its effect, harmlessly."""
     status: int | None = None
@@ -95,6 +97,7 @@ def decide(
     *,
     attempt: int,
     episode: int,
+    down_s: float,
     budget_left: int,
     period_s: float,
     now: float,
@@ -102,7 +105,8 @@ def decide(
 ) -> Decision:
     """Decide what follows an outcome.
 
-    `attempt` counts this call's charged tries in the run, from 1; `period_s` is the longest window of the endpoint's
+    `attempt` counts this call's charged tries in the run, from 1; `episode` the pauses of the endpoint in a row, from 1;
+    `down_s` is for how long no connection was made, though calls tried to; `period_s` is the longest window of the endpoint's
     limit; `now` is seconds since the epoch, for dates in Retry-After.
     """
     out_of_tries = attempt >= ATTEMPTS_MOST or budget_left <= 0
@@ -114,6 +118,9 @@ def decide(
         case Throttled(status=status, retry_after=text, at_least_s=at_least_s):
             told = retry_after_s(text, now)
             pause = throttle_pause_s(episode, period_s, random) if told is None else told
+            if told is not None and told < 1.0 and episode > 1:
+                # A vendor that says "at once" over and over, or whose clock is behind, is not believed a second time.
+                pause = max(told, throttle_pause_s(episode - 1, period_s, random))
             return Again(f"HTTP {status}: told to wait", pause_s=max(pause, at_least_s), status=status)
         case Denied(reason=reason, status=status):
             text = (
@@ -121,10 +128,10 @@ def decide(
             )
             return Abort(DeniedError(text), f"HTTP {status}: {reason}", status)
         case NotSent(reason=reason):
-            if out_of_tries:
+            if down_s >= UNREACHABLE_S:
                 text = f"cannot reach the vendor for {endpoint.name}: {reason}; nothing is lost, run again to go on"
                 return Abort(NetworkError(text), reason)
-            return Again(reason, after_s=backoff_s(attempt, random))
+            return Again(reason, pause_s=backoff_s(episode, random))
         case Unknown(reason=reason, status=status):
             if endpoint.repeat is Repeat.NEVER or out_of_tries:
                 return Settle(State.UNKNOWN, reason=reason, status=status)

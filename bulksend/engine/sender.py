@@ -11,6 +11,7 @@ from bulksend.engine.retry import BUDGET_LEAST, BUDGET_SHARE, Abort, Again, Deci
 from bulksend.engine.stats import EndpointStats
 from bulksend.engine.telling import Teller
 from bulksend.engine.transport import Transport
+from bulksend.errors import InterruptedRunError
 from bulksend.ledger.base import Change, Intent, Invalid, Ledger, Scope, SendRecord
 from bulksend.model import (
     Account,
@@ -139,8 +140,10 @@ class Sender:
                 while tasks:
                     await asyncio.wait(tasks)
             else:
+                self.stop(InterruptedRunError("the run was cancelled; run again to go on"))
                 for task in tasks:
                     task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
                 raise
 
     async def deliver(
@@ -188,10 +191,7 @@ class Sender:
             if isinstance(outcome, Throttled):
                 self.throttled += 1
                 self._stats(step.endpoint).throttled += 1
-                if lane.gate.paused_for_s <= 0:
-                    lane.episode += 1
-            elif not isinstance(outcome, NotSent):
-                lane.episode = 0
+            self._count_episode(lane, outcome)
             decision = self._decide(lane, outcome, attempt)
             if isinstance(decision, Settle):
                 if decision.state is not State.ACCEPTED or last:
@@ -266,6 +266,17 @@ class Sender:
         finally:
             lane.in_flight.release()
 
+    def _count_episode(self, lane: Lane, outcome: Outcome) -> None:
+        """A pause counts once, however many calls were under way when it began."""
+        if not isinstance(outcome, NotSent):
+            lane.down_since_s = None
+        elif lane.down_since_s is None:
+            lane.down_since_s = asyncio.get_running_loop().time()
+        if not isinstance(outcome, Throttled | NotSent):
+            lane.episode = 0
+        elif lane.gate.paused_for_s <= 0:
+            lane.episode += 1
+
     def _decide(self, lane: Lane, outcome: Outcome, attempt: int) -> Decision:
         if isinstance(outcome, NotSent) and self.stopping:
             return Again(outcome.reason)
@@ -274,6 +285,7 @@ class Sender:
             lane.endpoint,
             attempt=attempt,
             episode=max(1, lane.episode),
+            down_s=0.0 if lane.down_since_s is None else asyncio.get_running_loop().time() - lane.down_since_s,
             budget_left=max(BUDGET_LEAST, int(self.calls * BUDGET_SHARE)) - self._spent,
             period_s=lane.gate.period_s,
             now=self._wall(),

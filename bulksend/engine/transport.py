@@ -23,6 +23,7 @@ CALL_TIMEOUT_S = 30.0
 KEEP_ALIVE_S = 4.0
 """Idle connections are dropped before common servers (5 s) drop them: a reset after the request left is an unknown."""
 REPLY_MOST_BYTES = 1 << 20
+OPEN_FILES = 8192
 
 
 class Transport(Protocol):
@@ -107,6 +108,7 @@ class AiohttpTransport:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
+            _allow_connections()
             self._session = aiohttp.ClientSession(
                 connector=_GatedConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -170,6 +172,16 @@ class AiohttpTransport:
                 raise _TooLargeError
             parts.append(part)
         return b"".join(parts)
+
+
+def _allow_connections() -> None:
+    """Raise the soft limit of open files, which is often 1,024: a slow vendor takes a connection for each call."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class _TooLargeError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -141,7 +142,9 @@ class Accounts:
             texts |= {key: unescape(text) for key, text in spec.secrets.items()}
         else:
             spec = next(iter(self._specs.values()))
-            name = "/".join(map(str, values)) if values else spec.name
+            # As JSON where joining could make two accounts look like one.
+            texts_of = list(map(str, values))
+            name = json.dumps(texts_of) if any("/" in one for one in texts_of) else "/".join(texts_of) or spec.name
         secrets = {}
         for field, source in spec.secrets.items():
             self._check_path(source, values)

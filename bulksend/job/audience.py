@@ -34,7 +34,7 @@ __all__ = ["Audience", "Duplicate", "KeyCheck"]
 Row = tuple[object, ...]
 
 _MEMORY = "40MB"
-_MEMORY_JSON = "72MB"
+_MEMORY_JSON = "60MB"
 """While an `sql` reads JSON Lines: DuckDB's reader takes 32 MB for its buffer."""
 _MEMORY_MORE = "512MB"
 """For an `sql` that this is too little for, while it runs."""

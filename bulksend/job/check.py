@@ -26,6 +26,8 @@ class Checked:
 
     rows: int = 0
     sends: int = 0
+    size: tuple[int, int] | None = None
+    """Rows and sends of the whole audience, where fewer were looked at."""
     problems: list[Problem] = field(default_factory=list)
     more: int = 0
     samples: list[Send] = field(default_factory=list)

@@ -14,7 +14,7 @@ from bulksend.job.template import Template, is_blank
 from bulksend.model import Account, Endpoint, Send, Step
 from bulksend.providers import Flow
 
-__all__ = ["Renderer", "chunk_key"]
+__all__ = ["Renderer", "chunk_key", "is_fit_key"]
 
 KEY_MOST = 512
 WHOLE_JOB_KEY = "all"
@@ -24,6 +24,11 @@ WHOLE_JOB_KEY = "all"
 def chunk_key(keys: Sequence[str]) -> str:
     """Return a chunk's key: a hash of its members' keys, in order."""
     return "chunk-" + hashlib.blake2b(json.dumps(keys).encode(), digest_size=10).hexdigest()
+
+
+def is_fit_key(key: str) -> bool:
+    """Say whether a key can stand in the ledger and in a log line."""
+    return 0 < len(key) <= KEY_MOST and key.isprintable() and not key.isspace()
 
 
 class _Table:
@@ -130,6 +135,9 @@ class Renderer:
         self, key: str, number: int, rows: Sequence[Sequence[object]], *, with_secrets: bool = True
     ) -> tuple[Send | None, list[Problem]]:
         """Return the send of a chunk of rows, or what is wrong with it."""
+        names = {self.account_of(row, with_secrets=with_secrets).name for row in rows} if self._account_at else ()
+        if len(names) > 1:
+            return None, [Problem("its rows belong to several accounts now", file=self._label, row=number, key=key)]
         columns = [list(cells) for cells in zip(*rows, strict=True)]
         return self._send(number, key, rows[0], columns, len(rows), with_secrets=with_secrets)
 
@@ -141,7 +149,7 @@ class Renderer:
                 return self.job.problem(Fault(field or "launch", text))
             return Problem(text, file=self._label, row=number, key=key, field=field)
 
-        if len(key) > KEY_MOST or not key.isprintable():
+        if not is_fit_key(key):
             key = key[:20].encode("unicode_escape").decode() + "…"
             return None, [problem(f"the key is longer than {KEY_MOST} characters or holds control characters")]
         try:
@@ -159,13 +167,13 @@ class Renderer:
         return Send(key, number, account, tuple(steps), _fingerprint(steps), rows), []
 
     def prepare(self, account: Account) -> list[Send]:
-        """Return the calls that are made once for an account before its sends; the key is the account's name."""
+        """Return the calls that are made once for an account before its sends; the key is what the vendor knows the account by."""
         sends = []
         for table in self._prepare:
             step, faults = table.step((), account)
             if step is None:
                 raise JobError([self.job.problem(fault) for fault in faults])
-            sends.append(Send(f"{account.name}/{table.endpoint.name}", 0, account, (step,), _fingerprint([step])))
+            sends.append(Send(f"{account.identity}/{table.endpoint.name}", 0, account, (step,), _fingerprint([step])))
         return sends
 
 

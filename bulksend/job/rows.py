@@ -7,6 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from concurrent.futures import Executor
 from typing import TypeVar
 
+from bulksend.errors import JobError
+
 __all__ = ["Rows", "batches_in", "code_batches"]
 
 BATCH = 200
@@ -55,6 +57,8 @@ async def code_batches(rows: Rows, columns: Sequence[str]) -> AsyncIterator[list
 
     batch: list[tuple[object, ...]] = []
     async for row in each():
+        if not isinstance(row, Mapping):
+            raise JobError(f"a row from code is a mapping of column names to values, not {type(row).__name__}")
         batch.append(tuple(row.get(column) for column in columns))
         # An async source may be slow: what is there is passed on at once, and only a list is gathered.
         if len(batch) >= BATCH or isinstance(rows, AsyncIterable):

@@ -122,6 +122,11 @@ class Counts(msgspec.Struct, frozen=True):
         """Return how many sends have an outcome."""
         return self.accepted + self.rejected + self.unknown
 
+    @property
+    def any(self) -> bool:
+        """Say whether the vendor may have heard of the job."""
+        return bool(self.settled or self.sending)
+
 
 class JobRecord(msgspec.Struct, frozen=True):
     """What the ledger knows of one job."""
@@ -134,6 +139,8 @@ class JobRecord(msgspec.Struct, frozen=True):
     holder: str | None
     rows: int
     sends: int
+    vendor: str | None
+    """Where its calls go: provider and addresses."""
     counts: Counts
     summary: Mapping[str, object]
     """The last run's summary, as `--json` prints it; empty before the first run has ended."""
@@ -160,10 +167,11 @@ class Ledger(Protocol):
     async def close(self) -> None:
         """Finish what is being committed, give locks back."""
 
-    async def start_job(self, name: str, holder: str) -> tuple[JobRecord, int]:
+    async def start_job(self, name: str, holder: str, *, vendor: str | None = None) -> tuple[JobRecord, int]:
         """Take the job's lock, turn what a dead process left as sending into unknown, and mark the job as running.
 
-        Returns the job as it was before, and how many sends were turned. Raises JobLockedError, which names the holder.
+        `vendor` says where its calls go. Returns the job as it was before, and how many sends were turned. Raises
+        JobLockedError, which names the holder, and LedgerError when earlier sends of the job went to another vendor.
         """
 
     async def end_job(
@@ -201,11 +209,11 @@ class Ledger(Protocol):
     async def last_chunk(self, job_id: int) -> int:
         """Return the highest chunk number of the job, 0 when it has none."""
 
-    def open_members(self, job_id: int) -> AsyncIterator[list[Member]]:
-        """Yield the members of every chunk that is not settled, in order of chunk number, page by page."""
+    def open_members(self, job_id: int, state: State) -> AsyncIterator[list[Member]]:
+        """Yield the members of every chunk in a state (pending: recorded so, or not yet), by chunk number, in pages."""
 
-    async def lease(self, identity: str, endpoint: str, *, tokens: int, rate_per_s: float) -> Lease:
-        """Take the next `tokens` of a bucket that every process on this ledger shares."""
+    async def lease(self, identity: str, endpoint: str, *, tokens: int, rate_per_s: float, delay_s: float) -> Lease:
+        """Take the next `tokens` of a bucket that every process on this ledger shares, from `delay_s` from now on."""
 
     async def give_back(self, identity: str, endpoint: str, *, lease: Lease, unused: int) -> None:
         """Return a lease's last tokens, where nobody has taken later ones."""

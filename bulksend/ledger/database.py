@@ -38,6 +38,7 @@ class Database:
         self.path = path
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="bulksend-ledger")
         self._db: sqlite3.Connection | None = None
+        self._file: os.stat_result | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do blocking work off the event loop; every failure is a LedgerError in plain words."""
@@ -107,7 +108,17 @@ class Database:
             db.close()
             raise
         self._db = db
+        self._file = self.path.stat()
         return True
+
+    def check_file(self) -> None:
+        """Raise LedgerError when the open file is not the one at its path any more: what is written would be lost."""
+        try:
+            same = self._file is not None and os.path.samestat(self._file, self.path.stat())
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise LedgerError(f"the ledger {self.path} was removed or replaced while the job ran")
 
     def _version(self, db: sqlite3.Connection) -> int:
         application_id = db.execute("PRAGMA application_id").fetchone()[0]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 __all__ = ["FileLock"]
+
+TRIES = 10
+PAUSE_S = 0.02
 
 
 class FileLock:
@@ -18,6 +22,7 @@ class FileLock:
 
     def acquire(self, holder: str) -> str | None:
         """Take the lock and return None, or return who holds it. Raises OSError when the file cannot be made."""
+        tries = TRIES
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
@@ -25,6 +30,10 @@ class FileLock:
             except BlockingIOError:
                 said = os.pread(descriptor, 500, 0).decode("utf-8", "replace").strip()
                 os.close(descriptor)
+                tries -= 1
+                if tries:
+                    time.sleep(PAUSE_S)  # it may be somebody who only looks, for a moment
+                    continue
                 return said or "another process"
             # The holder before may have removed the file between our open and our lock: then it is nobody's.
             if self._is_current(descriptor):

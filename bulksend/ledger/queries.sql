@@ -4,12 +4,14 @@
 INSERT INTO job (name, state) VALUES (:name, 'incomplete') ON CONFLICT (name) DO NOTHING;
 
 -- find_job --
-SELECT id, name, state, started_at, finished_at, holder, rows, sends, accepted, rejected, unknown, sending, summary,
+SELECT id, name, state, started_at, finished_at, holder, rows, sends, vendor, accepted, rejected, unknown, sending, summary,
        stop_requested
 FROM job WHERE name = :name;
 
 -- start_job --
-UPDATE job SET state = 'running', holder = :holder, started_at = :now, stop_requested = 0 WHERE id = :job_id;
+UPDATE job SET state = 'running', holder = :holder, started_at = :now, stop_requested = 0,
+               vendor = coalesce(:vendor, vendor)
+WHERE id = :job_id;
 
 -- end_job --
 UPDATE job SET state = :state, holder = NULL, stop_requested = 0, summary = :summary,
@@ -81,7 +83,7 @@ SELECT coalesce(max(number), 0) FROM member WHERE job_id = :job_id;
 SELECT member.key, member.chunk, member.number
 FROM member LEFT JOIN send ON send.job_id = member.job_id AND send.scope = 'send' AND send.key = member.chunk
 WHERE member.job_id = :job_id AND (member.number, member.key) > (:number, :key)
-      AND (send.state IS NULL OR send.state = 'pending')
+      AND coalesce(send.state, 'pending') = :state
 ORDER BY member.number, member.key LIMIT :most;
 
 -- find_bucket --

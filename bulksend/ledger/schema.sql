@@ -5,6 +5,7 @@ CREATE TABLE job (
     name           TEXT    NOT NULL UNIQUE,
     state          TEXT    NOT NULL CHECK (state IN ('running', 'done', 'incomplete', 'stopped', 'refused')),
     holder         TEXT,
+    vendor         TEXT,
     started_at     REAL,
     finished_at    REAL,
     rows           INTEGER NOT NULL DEFAULT 0,

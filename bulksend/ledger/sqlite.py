@@ -43,7 +43,8 @@ class SqliteLedger:
     """
 
     def __init__(self, path: Path, *, executor: Executor | None = None, wall: Callable[[], float] = time.time) -> None:
-        self.path = path
+        # One ledger has one set of lock files, by whatever path it is reached.
+        self.path = path = path.resolve()
         self._wall = wall
         self._db = Database(path, executor)
         self._locks: dict[int, FileLock] = {}
@@ -66,11 +67,11 @@ class SqliteLedger:
     def _lock(self, job_id: int) -> FileLock:
         return FileLock(self.path.with_name(f"{self.path.name}.job{job_id}.lock"))
 
-    async def start_job(self, name: str, holder: str) -> tuple[JobRecord, int]:
+    async def start_job(self, name: str, holder: str, *, vendor: str | None = None) -> tuple[JobRecord, int]:
         """Take the job's lock and mark it as running."""
-        return await self._db.run(partial(self._start_job, name, holder))
+        return await self._db.run(partial(self._start_job, name, holder, vendor))
 
-    def _start_job(self, name: str, holder: str) -> tuple[JobRecord, int]:
+    def _start_job(self, name: str, holder: str, vendor: str | None) -> tuple[JobRecord, int]:
         self._db.execute("add_job", name=name)
         job_id = self._db.execute("find_job", name=name).fetchone()[0]
         lock = self._lock(job_id)
@@ -81,10 +82,13 @@ class SqliteLedger:
         try:
             with self._db.transaction():
                 before = self._read_job(self._db.execute("find_job", name=name).fetchone())
+                if vendor is not None and before.vendor not in (None, vendor) and before.counts.any:
+                    text = f'the job "{name}" was sent to {before.vendor} before, now it names {vendor}'
+                    raise LedgerError(f"{text}; give it another name, or another ledger")
                 turned = self._db.execute("recover", job_id=job_id, scope=Scope.SEND, now=self._wall()).rowcount
                 self._db.execute("recover", job_id=job_id, scope=Scope.ACCOUNT, now=self._wall())
                 self._db.execute("recovered", job_id=job_id, turned=turned)
-                self._db.execute("start_job", job_id=job_id, holder=holder, now=self._wall())
+                self._db.execute("start_job", job_id=job_id, holder=holder, vendor=vendor, now=self._wall())
         except BaseException:
             self._locks.pop(job_id).release()
             raise
@@ -122,7 +126,7 @@ class SqliteLedger:
         return await self._db.run(find)
 
     def _read_job(self, row: tuple[object, ...]) -> JobRecord:
-        names = ("id", "name", "state", "started_at", "finished_at", "holder", "rows", "sends")
+        names = ("id", "name", "state", "started_at", "finished_at", "holder", "rows", "sends", "vendor")
         values = dict(zip((*names, *Counts.__struct_fields__, "summary", "stop_requested"), row, strict=True))
         counts = {name: values.pop(name) for name in Counts.__struct_fields__}
         values |= {
@@ -141,7 +145,12 @@ class SqliteLedger:
 
     async def stop_requested(self, job_id: int) -> bool:
         """Say whether somebody asked."""
-        return await self._db.run(lambda: bool(self._db.execute("stop_requested", job_id=job_id).fetchone()[0]))
+
+        def ask() -> bool:
+            self._db.check_file()
+            return bool(self._db.execute("stop_requested", job_id=job_id).fetchone()[0])
+
+        return await self._db.run(ask)
 
     # Sends
 
@@ -170,6 +179,7 @@ class SqliteLedger:
         await self._commit.add(job_id, transition)
 
     def _apply(self, batch: list[tuple[int, Transition]]) -> None:
+        self._db.check_file()
         now = self._wall()
         intents, changes, invalid = [], [], []
         deltas: dict[int, list[int]] = {}
@@ -227,11 +237,13 @@ class SqliteLedger:
         """Return the highest chunk number."""
         return await self._db.run(lambda: int(self._db.execute("last_chunk", job_id=job_id).fetchone()[0]))
 
-    async def open_members(self, job_id: int) -> AsyncIterator[list[Member]]:
+    async def open_members(self, job_id: int, state: State) -> AsyncIterator[list[Member]]:
         """Yield pages by chunk number and key."""
         number, key = 0, ""
         while True:
-            query = partial(self._db.execute, "open_members", job_id=job_id, number=number, key=key, most=PAGE)
+            query = partial(
+                self._db.execute, "open_members", job_id=job_id, state=state, number=number, key=key, most=PAGE
+            )
             page = [Member(*row) for row in await self._db.run(partial(_all, query))]
             if not page:
                 return
@@ -240,7 +252,7 @@ class SqliteLedger:
 
     # Limits
 
-    async def lease(self, identity: str, endpoint: str, *, tokens: int, rate_per_s: float) -> Lease:
+    async def lease(self, identity: str, endpoint: str, *, tokens: int, rate_per_s: float, delay_s: float) -> Lease:
         """Take the next tokens; durable, so that a restart remembers them."""
 
         def take() -> Lease:
@@ -248,10 +260,10 @@ class SqliteLedger:
                 now = self._wall()
                 next_at, paused_at, paused_until = self._bucket(identity, endpoint)
                 # A saved time that lies further ahead than leases can reach was saved before the clock was set back.
-                next_at = min(next_at, now + max(CLOCK_SLACK_S, 20 / rate_per_s))
+                next_at = min(next_at, now + max(CLOCK_SLACK_S, 20 * tokens / rate_per_s))
                 if paused_at > now:
                     paused_until = now + (paused_until - paused_at)
-                start = max(now, next_at, paused_until)
+                start = max(now + delay_s, next_at, paused_until)
                 end = start + tokens / rate_per_s
                 self._set_bucket(identity, endpoint, end, min(paused_at, now), paused_until)
             return Lease(start, end, tokens)

@@ -28,7 +28,6 @@ _LEVEL = {
     EventName.CALL_MADE: "debug",
     EventName.SEND_ACCEPTED: "debug",
     EventName.SEND_RETURNED: "debug",
-    EventName.PREPARE_REUSED: "debug",
     EventName.SEND_RETRIED: "warning",
     EventName.SEND_REJECTED: "warning",
     EventName.SEND_UNKNOWN: "warning",
@@ -77,12 +76,23 @@ class Logs:
         if level != "debug":
             getattr(self._lines, level)(event.name.value, **fields)
         if self._to_file is not None:
-            getattr(self._to_file, level)(event.name.value, **fields)
+            try:
+                getattr(self._to_file, level)(event.name.value, **fields)
+            except OSError as wrong:
+                self._give_up(wrong)
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as wrong:
+                self._give_up(wrong)
+
+    def _give_up(self, wrong: OSError) -> None:
+        """A full disk under the log is said once; the run goes on, since the ledger is what counts."""
+        self._file = self._to_file = None
+        self._stream.write(f"warning: the log file cannot be written any more: {wrong.strerror}\n")
 
 
 class _Stderr:

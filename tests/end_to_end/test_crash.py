@@ -116,7 +116,7 @@ def test_two_jobs_on_one_ledger_share_the_limit(tmp_path: Path) -> None:
 
 def test_a_restart_right_after_a_burst_keeps_the_window(tmp_path: Path) -> None:
     with Vendor("--limit", "insider.launch=100/5s", *LATENCY) as vendor:
-        folder = JobFolder(tmp_path, vendor, rows=200, extra='[limits]\n"insider.launch" = "100/5s"\n')
+        folder = JobFolder(tmp_path, vendor, rows=130, extra='[limits]\n"insider.launch" = "100/5s"\n')
         for number in (30, 60, 90):
             running: subprocess.Popen[str] = folder.start("run", "job.toml", "--json")
             vendor.wait_for_launches(number)

@@ -12,19 +12,19 @@ from tests.end_to_end.vendor import JobFolder, Vendor
 
 def test_every_row_once_at_the_limit_without_a_429(tmp_path: Path) -> None:
     with Vendor("--limit", "insider.launch=600/6s", "--latency", "20ms±10ms") as vendor:
-        folder = JobFolder(tmp_path, vendor, rows=1300, extra='[limits]\n"insider.launch" = "600/6s"\n')
+        folder = JobFolder(tmp_path, vendor, rows=1000, extra='[limits]\n"insider.launch" = "600/6s"\n')
         done = folder.run()
         assert done.code == 0
-        assert done.sends == {"total": 1300, "accepted": 1300, "rejected": 0, "unknown": 0, "pending": 0}
+        assert done.sends == {"total": 1000, "accepted": 1000, "rejected": 0, "unknown": 0, "pending": 0}
         assert done.json["state"] == "done"
         assert set(vendor.launches().values()) == {1}
-        assert len(vendor.launches()) == 1300
+        assert len(vendor.launches()) == 1000
         stats = vendor.stats()
         assert stats["throttled"] == 0
         assert stats["max_in_window"][0] <= 600
         endpoint = done.json["endpoints"]["insider.launch"]
         assert endpoint["max_in_window"] <= 600
-        assert endpoint["calls"] == stats["calls"] == 1300
+        assert endpoint["calls"] == stats["calls"] == 1000
 
 
 def test_a_finished_job_makes_no_call_and_says_when_it_finished(tmp_path: Path) -> None:

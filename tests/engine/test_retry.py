@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bulksend.engine.retry import (
     ATTEMPTS_MOST,
     CAP_S,
+    UNREACHABLE_S,
     Abort,
     Again,
     Decision,
@@ -47,6 +48,7 @@ def decided(
     *,
     attempt: int = 1,
     episode: int = 1,
+    down_s: float = 0.0,
     budget_left: int = 100,
     period_s: float = 60.0,
 ) -> Decision:
@@ -55,6 +57,7 @@ def decided(
         endpoint,
         attempt=attempt,
         episode=episode,
+        down_s=down_s,
         budget_left=budget_left,
         period_s=period_s,
         now=NOW,
@@ -91,13 +94,13 @@ class TestEveryOutcome:
         assert decision == Again("HTTP 429: told to wait", pause_s=7.0, status=429)
 
     def test_not_sent(self, endpoint: Endpoint, attempt: int, budget_left: int) -> None:
-        decision = decided(NotSent("refused"), endpoint, attempt=attempt, budget_left=budget_left)
-        if attempt < ATTEMPTS_MOST and budget_left > 0:
-            assert decision == Again("refused", after_s=min(CAP_S, 0.25 * 2 ** (attempt - 1)) / 2)
-        else:
-            assert isinstance(decision, Abort)
-            assert isinstance(decision.error, NetworkError)
-            assert decision.reason == "refused"
+        """A vendor that is away holds everybody, for a while; it is no single call's fault."""
+        decision = decided(NotSent("refused"), endpoint, attempt=attempt, budget_left=budget_left, episode=4)
+        assert decision == Again("refused", pause_s=1.0)
+        away = decided(NotSent("refused"), endpoint, attempt=attempt, budget_left=budget_left, down_s=UNREACHABLE_S)
+        assert isinstance(away, Abort)
+        assert isinstance(away.error, NetworkError)
+        assert (away.reason, away.status) == ("refused", None)
 
     def test_unknown(self, endpoint: Endpoint, attempt: int, budget_left: int) -> None:
         decision = decided(Unknown("lost", 500), endpoint, attempt=attempt, budget_left=budget_left)
@@ -213,6 +216,24 @@ def test_without_a_usable_header_the_window_decides(text: str | None) -> None:
     assert decided(Throttled(429, text), SAFE, period_s=6.0, episode=2) == Again(
         "HTTP 429: told to wait", pause_s=pytest.approx(1.5 * 1.05), status=429
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "episode", "pause_s"),
+    [
+        ("0", 1, 0.0),
+        ("0", 2, 7.5),
+        ("0", 3, 15.0),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", 2, 7.5),
+        ("0.9", 2, 7.5),
+        ("1", 9, 1.0),
+        ("120", 9, 120.0),
+    ],
+)
+def test_a_vendor_that_says_at_once_again_and_again_is_not_believed(text: str, episode: int, pause_s: float) -> None:
+    decision = decided(Throttled(429, text), SAFE, episode=episode)
+    assert isinstance(decision, Again)
+    assert decision.pause_s == pytest.approx(pause_s, rel=0.051)
 
 
 def test_the_vendors_own_minimum_holds_whatever_the_header_says() -> None:

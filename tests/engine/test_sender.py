@@ -309,14 +309,15 @@ def test_waiting_for_a_429_may_go_on_for_as_long_as_the_vendor_says(tmp_path: Pa
 
 
 def test_waiting_for_a_429_uses_up_no_try(tmp_path: Path) -> None:
-    vendor = Vendor({"k1": [*[LIMITED_FOR_7_S] * 20, *[UNREACHABLE] * (ATTEMPTS_MOST - 1), ACCEPTED]})
+    lost = {f"k1 ({number})": [LOST] for number in range(2, ATTEMPTS_MOST)}
+    vendor = Vendor({"k1": [*[LIMITED_FOR_7_S] * 20, LOST], **lost, f"k1 ({ATTEMPTS_MOST})": [ACCEPTED]})
 
     async def check(engine: Engine) -> None:
-        await engine.run([send_of(1)])
+        await engine.run([send_of(1, CREATE)])
         assert engine.sender.failure is None
         assert await engine.states(1) == {"accepted": 1}
 
-    in_engine(tmp_path, vendor, check)
+    in_engine(tmp_path, vendor, check, limit="600/min")
 
 
 def test_429s_that_do_not_say_wait_longer_each_time(tmp_path: Path) -> None:
@@ -351,16 +352,32 @@ def test_many_429s_of_one_moment_are_one_pause(tmp_path: Path) -> None:
 
 
 def test_a_call_that_was_not_sent_is_tried_again(tmp_path: Path) -> None:
-    vendor = Vendor({"k1": [*[UNREACHABLE] * (ATTEMPTS_MOST - 1), ACCEPTED]})
+    vendor = Vendor({"k1": [*[UNREACHABLE] * 5, ACCEPTED]})
 
     async def check(engine: Engine) -> None:
         await engine.run([send_of(1)])
         record = (await engine.records(1))["k1"]
-        assert (record.state, record.attempts, record.repeats) == (State.ACCEPTED, ATTEMPTS_MOST, 0)
+        assert (record.state, record.attempts, record.repeats) == (State.ACCEPTED, 6, 0)
         assert vendor.made == {"k1": 1}
         retried = engine.named(EventName.SEND_RETRIED)
-        assert [event.attempt for event in retried] == list(range(1, ATTEMPTS_MOST))
-        assert {event.reason for event in retried} == {"no connection"}
+        assert [event.reason for event in retried] == ["no connection"] * 5
+        assert engine.sender.calls == 1, "what did not leave is no call"
+
+    in_engine(tmp_path, vendor, check)
+
+
+def test_a_vendor_that_is_away_for_a_moment_costs_nothing(tmp_path: Path) -> None:
+    vendor = Vendor(otherwise=UNREACHABLE)
+
+    async def check(engine: Engine) -> None:
+        def back() -> None:
+            vendor.otherwise = ACCEPTED
+
+        loop().call_later(6.0, back)
+        await engine.run([send_of(number) for number in range(1, 101)])
+        assert engine.sender.failure is None
+        assert await engine.states(100) == {"accepted": 100}
+        assert engine.sender._spent == 0
 
     in_engine(tmp_path, vendor, check)
 
@@ -553,13 +570,12 @@ def test_a_step_is_addressed_by_what_the_one_before_gave(tmp_path: Path) -> None
 
 
 def test_a_step_does_not_answer_for_the_repeats_of_the_one_before(tmp_path: Path) -> None:
-    vendor = Vendor({"k1": [LOST, ACCEPTED], "k1 (2)": [ACCEPTED]})
-
-    async def check(engine: Engine) -> None:
-        await engine.run([send_of(1, CREATE, steps=2)])
-        assert vendor.made == {"k1": 2, "k1 (2)": 1}
-
-    in_engine(tmp_path, vendor, check)
+    vendor = Vendor({"k1": [LOST], "k1 (2)": [UNREACHABLE]})
+    in_engine(tmp_path, vendor, lambda engine: engine.run([send_of(1, CREATE, steps=2)]))
+    assert vendor.made == {"k1": 1}
+    vendor.script = {}
+    in_engine(tmp_path, vendor, lambda engine: engine.run([send_of(1, CREATE, steps=2)]))
+    assert vendor.made == {"k1": 2, "k1 (2)": 1}
 
 
 def test_the_accounts_own_campaign_is_in_the_path(tmp_path: Path) -> None:

@@ -515,6 +515,45 @@ def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
         process.communicate(timeout=20)
 
 
+def test_a_job_that_was_sent_to_one_vendor_does_not_go_on_at_another(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+
+    async def run_at(ledger: SqliteLedger, vendor: str | None) -> None:
+        job_id = (await ledger.start_job("job", "the test", vendor=vendor))[0].id
+        await ledger.end_job(job_id, JobState.INCOMPLETE, {}, counts_as_finish=False)
+
+    async def check(ledger: SqliteLedger) -> None:
+        # While nothing was sent, the address may be put right.
+        await run_at(ledger, "insider http://127.0.0.1:1")
+        await run_at(ledger, "insider https://real")
+        job_id = (await ledger.start_job("job", "the test", vendor="insider https://real"))[0].id
+        await ledger.record(job_id, intent())
+        await ledger.record(job_id, change(State.SENDING, State.ACCEPTED))
+        await ledger.end_job(job_id, JobState.INCOMPLETE, {}, counts_as_finish=False)
+        with pytest.raises(LedgerError, match="was sent to insider https://real before"):
+            await run_at(ledger, "insider https://other")
+        # The refusal keeps neither the lock nor anything else.
+        await run_at(ledger, None)
+        await run_at(ledger, "insider https://real")
+
+    with_ledger(path, check)
+
+
+def test_a_ledger_that_was_removed_under_the_run_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+
+    async def check(ledger: SqliteLedger) -> None:
+        job_id = await started(ledger)
+        await ledger.record(job_id, intent())
+        path.rename(tmp_path / "away.db")
+        with pytest.raises(LedgerError, match="was removed or replaced"):
+            await ledger.stop_requested(job_id)
+        with pytest.raises(LedgerError, match="was removed or replaced"):
+            await ledger.record(job_id, change(State.SENDING, State.ACCEPTED))
+
+    with_ledger(path, check)
+
+
 def test_a_stop_is_asked_for_once_per_run(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
 
@@ -578,9 +617,11 @@ def test_membership_is_written_once_and_for_good(tmp_path: Path) -> None:
         for chunk, state in (("chunk-0", State.ACCEPTED), ("chunk-1", State.PENDING), ("chunk-2", State.UNKNOWN)):
             await ledger.record(job_id, intent(chunk))
             await ledger.record(job_id, change(State.SENDING, state, chunk))
-        pages = [page async for page in ledger.open_members(job_id)]
+        pages = [page async for page in ledger.open_members(job_id, State.PENDING)]
         assert [len(page) for page in pages] == [1000, 1000, 300]
         assert [one for page in pages for one in page] == members[100:200] + members[300:]
+        unknown = [one async for page in ledger.open_members(job_id, State.UNKNOWN) for one in page]
+        assert unknown == members[200:300]
 
     with_ledger(tmp_path / "a.db", check)
 
@@ -593,36 +634,46 @@ def test_leases_follow_one_another_over_restarts(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
 
     async def first(ledger: SqliteLedger) -> None:
-        lease = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100)
+        lease = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0)
         assert (lease.start, lease.end, lease.tokens) == (NOW, NOW + 0.5, 50)
-        after = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100)
+        after = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0)
         assert (after.start, after.end) == (NOW + 0.5, NOW + 1)
-        other = await ledger.lease("insider|blue", "insider.launch", tokens=50, rate_per_s=100)
+        other = await ledger.lease("insider|blue", "insider.launch", tokens=50, rate_per_s=100, delay_s=0)
         assert other.start == NOW
-        other = await ledger.lease(IDENTITY[0], "insider.create", tokens=1, rate_per_s=0.5)
+        other = await ledger.lease(IDENTITY[0], "insider.create", tokens=1, rate_per_s=0.5, delay_s=0)
         assert (other.start, other.end) == (NOW, NOW + 2)
 
     async def second(ledger: SqliteLedger) -> None:
         clock.now += 0.2
-        lease = await ledger.lease(*IDENTITY, tokens=10, rate_per_s=100)
+        lease = await ledger.lease(*IDENTITY, tokens=10, rate_per_s=100, delay_s=0)
         assert lease.start == NOW + 1
         clock.now += 60
-        lease = await ledger.lease(*IDENTITY, tokens=10, rate_per_s=100)
+        lease = await ledger.lease(*IDENTITY, tokens=10, rate_per_s=100, delay_s=0)
         assert lease.start == clock.now, "time that nobody used is not caught up with"
 
     with_ledger(path, first, clock)
     with_ledger(path, second, clock)
 
 
+def test_a_lease_may_be_asked_for_ahead(tmp_path: Path) -> None:
+    async def check(ledger: SqliteLedger) -> None:
+        lease = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0.25)
+        assert (lease.start, lease.end) == (NOW + 0.25, NOW + 0.75)
+        after = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0.25)
+        assert after.start == lease.end
+
+    with_ledger(tmp_path / "a.db", check)
+
+
 def test_what_is_given_back_is_leased_again_unless_somebody_came_behind(tmp_path: Path) -> None:
     async def check(ledger: SqliteLedger) -> None:
-        lease = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100)
+        lease = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0)
         await ledger.give_back(*IDENTITY, lease=lease, unused=20)
-        second = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100)
+        second = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0)
         assert second.start == pytest.approx(NOW + 0.3)
-        third = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100)
+        third = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0)
         await ledger.give_back(*IDENTITY, lease=second, unused=50)
-        fourth = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100)
+        fourth = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0)
         assert fourth.start == third.end
 
     with_ledger(tmp_path / "a.db", check)
@@ -634,12 +685,12 @@ def test_a_pause_holds_every_lease_and_the_later_of_two_counts(tmp_path: Path) -
     async def check(ledger: SqliteLedger) -> None:
         await ledger.pause(*IDENTITY, 30)
         await ledger.pause(*IDENTITY, 7)
-        assert (await ledger.lease(*IDENTITY, tokens=1, rate_per_s=100)).start == NOW + 30
-        assert (await ledger.lease("insider|blue", IDENTITY[1], tokens=1, rate_per_s=100)).start == NOW
+        assert (await ledger.lease(*IDENTITY, tokens=1, rate_per_s=100, delay_s=0)).start == NOW + 30
+        assert (await ledger.lease("insider|blue", IDENTITY[1], tokens=1, rate_per_s=100, delay_s=0)).start == NOW
         clock.now += 31
-        assert (await ledger.lease(*IDENTITY, tokens=1, rate_per_s=100)).start == clock.now
+        assert (await ledger.lease(*IDENTITY, tokens=1, rate_per_s=100, delay_s=0)).start == clock.now
         await ledger.pause(*IDENTITY, 86_400)
-        assert (await ledger.lease(*IDENTITY, tokens=1, rate_per_s=100)).start == clock.now + 86_400
+        assert (await ledger.lease(*IDENTITY, tokens=1, rate_per_s=100, delay_s=0)).start == clock.now + 86_400
 
     with_ledger(tmp_path / "a.db", check, clock)
 
@@ -649,13 +700,13 @@ def test_a_clock_that_was_set_back_holds_nobody_for_long(back_s: float, tmp_path
     clock = Clock()
 
     async def check(ledger: SqliteLedger) -> None:
-        await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100)
+        await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0)
         clock.now -= back_s
-        lease = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100)
+        lease = await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0)
         assert clock.now <= lease.start <= clock.now + 10
-        await ledger.lease("slow", "slow", tokens=1, rate_per_s=0.5)
+        await ledger.lease("slow", "slow", tokens=1, rate_per_s=0.5, delay_s=0)
         clock.now -= back_s
-        lease = await ledger.lease("slow", "slow", tokens=1, rate_per_s=0.5)
+        lease = await ledger.lease("slow", "slow", tokens=1, rate_per_s=0.5, delay_s=0)
         assert clock.now <= lease.start <= clock.now + 40
 
     with_ledger(tmp_path / "a.db", check, clock)
@@ -667,7 +718,7 @@ def test_a_pause_keeps_its_length_when_the_clock_is_set_back(tmp_path: Path) -> 
     async def check(ledger: SqliteLedger) -> None:
         await ledger.pause(*IDENTITY, 30)
         clock.now -= 3600
-        lease = await ledger.lease(*IDENTITY, tokens=1, rate_per_s=100)
+        lease = await ledger.lease(*IDENTITY, tokens=1, rate_per_s=100, delay_s=0)
         assert lease.start == pytest.approx(clock.now + 30)
 
     with_ledger(tmp_path / "a.db", check, clock)
@@ -699,7 +750,7 @@ def test_leases_never_overlap(tmp_path_factory: pytest.TempPathFactory, script: 
                 taken[-1] = (last.start, last.end - (last.end - last.start) * unused / last.tokens)
                 last = None
             elif kind == "lease":
-                last = await ledger.lease(*IDENTITY, tokens=tokens, rate_per_s=20)
+                last = await ledger.lease(*IDENTITY, tokens=tokens, rate_per_s=20, delay_s=0)
                 assert last.start >= max(clock.now, held_until)
                 assert last.end - last.start == pytest.approx(tokens / 20, abs=1e-5)
                 assert not taken or last.start >= taken[-1][1] or last.start >= clock.now + 10

@@ -87,12 +87,13 @@ def test_every_event_is_one_line_of_json_in_the_file(name: EventName, tmp_path: 
 
 
 LEVELS = {
-    "debug": {"call.made", "send.accepted", "send.returned", "prepare.reused"},
+    "debug": {"call.made", "send.accepted", "send.returned"},
     "info": {
         "run.started",
         "run.finished",
         "audience.checked",
         "prepare.accepted",
+        "prepare.reused",
         "canary.passed",
         "limit.changed",
     },
