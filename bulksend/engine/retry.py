@@ -105,9 +105,9 @@ def decide(
 ) -> Decision:
     """Decide what follows an outcome.
 
-    `attempt` counts this call's charged tries in the run, from 1; `episode` the pauses of the endpoint in a row, from 1;
-    `down_s` is for how long no connection was made, though calls tried to; `period_s` is the longest window of the endpoint's
-    limit; `now` is seconds since the epoch, for dates in Retry-After.
+    `attempt` counts this call's charged tries in the run, from 1; `episode` the pauses of the endpoint in a row, from
+    1; `down_s` is for how long no connection was made, though calls tried to; `period_s` is the longest window of the
+    endpoint's limit; `now` is seconds since the epoch, for dates in Retry-After.
     """
     out_of_tries = attempt >= ATTEMPTS_MOST or budget_left <= 0
     match outcome:

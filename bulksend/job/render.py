@@ -167,7 +167,7 @@ class Renderer:
         return Send(key, number, account, tuple(steps), _fingerprint(steps), rows), []
 
     def prepare(self, account: Account) -> list[Send]:
-        """Return the calls that are made once for an account before its sends; the key is what the vendor knows the account by."""
+        """Return the calls that are made once for an account; the key is what the vendor knows the account by."""
         sends = []
         for table in self._prepare:
             step, faults = table.step((), account)

@@ -113,7 +113,7 @@ def test_an_endpoint_without_faults_is_left_alone_and_draws_nothing() -> None:
 
 
 def test_shares_of_more_than_all_calls_are_refused_by_endpoint() -> None:
-    with pytest.raises(ValueError, match="insider.launch"):
+    with pytest.raises(ValueError, match=r"insider\.launch"):
         _dice(1, "500:60%", "insider.launch=429:60%")
 
 

@@ -382,6 +382,24 @@ def test_a_vendor_that_is_away_for_a_moment_costs_nothing(tmp_path: Path) -> Non
     in_engine(tmp_path, vendor, check)
 
 
+def test_only_being_away_without_a_break_ends_the_run(tmp_path: Path) -> None:
+    """Away for some seconds, twice, with calls that got through between."""
+    vendor = Vendor()
+
+    def away(said: Said) -> None:
+        vendor.otherwise = said
+
+    async def check(engine: Engine) -> None:
+        for after_s, said in ((5, UNREACHABLE), (12, ACCEPTED), (40, UNREACHABLE), (47, ACCEPTED)):
+            loop().call_later(after_s, away, said)
+        await engine.run([send_of(number) for number in range(1, 51)])
+        assert engine.sender.failure is None
+        assert await engine.states(50) == {"accepted": 50}
+        assert loop().time() > 1040
+
+    in_engine(tmp_path, vendor, check, limit="60/min")
+
+
 def test_a_vendor_that_cannot_be_reached_ends_the_run_and_everything_stays_pending(tmp_path: Path) -> None:
     vendor = Vendor(otherwise=UNREACHABLE)
 

@@ -100,6 +100,15 @@ def test_a_broken_json_line_after_the_first_thousand_is_named(tmp_path, refused,
     assert refused("a.jsonl") == "a.jsonl:1502: is not a JSON object"
 
 
+def test_a_line_that_is_no_object_is_no_blank_key(tmp_path, scratch):
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"id": {n}}}\n' for n in range(1000)) + f'["{CANARY}"]\n')
+    with (
+        Audience(base_dir=tmp_path, source="a.jsonl", sql=None, key="id", scratch_dir=scratch) as audience,
+        pytest.raises(JobError, match=r"^a.jsonl:1001: is not a JSON object$"),
+    ):
+        audience.check_keys()
+
+
 def test_a_broken_csv_line_far_down_is_named(tmp_path, refused):
     (tmp_path / "a.csv").write_text("id,b\n" + '1,"x\ny"\n' * 100_000 + f"{CANARY}\n" + "1,2\n" * 10)
     assert refused("a.csv") == "a.csv:200002: expected 2 columns, found 1"

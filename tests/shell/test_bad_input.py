@@ -78,9 +78,7 @@ IN_THE_JOB_FILE: dict[str, Case] = {
         (("ttl =", 'banne = "https://example.com/b"\nttl ='),),
     ),
     "misspelt field that is required": Case(
-        (
-            "job.toml:«tll =»: launch.tll: unknown field; did you mean ttl?",
-        ),
+        ("job.toml:«tll =»: launch.tll: unknown field; did you mean ttl?",),
         (("ttl =", "tll ="),),
     ),
     "unknown field of the target": Case(
@@ -325,7 +323,9 @@ IN_THE_AUDIENCE: dict[str, Case] = {
     "no rows": Case(("*stores.csv has no rows*",), rows="store_id,city\n"),
     "empty file": Case(("job.toml:10: audience.from: stores.csv: is empty*",), rows=""),
     "empty JSON Lines": Case(
-        ("job.toml:10: audience.from: stores.jsonl: is empty*",), (("stores.csv", "stores.jsonl"),), files={"stores.jsonl": "\n"}
+        ("job.toml:10: audience.from: stores.jsonl: is empty*",),
+        (("stores.csv", "stores.jsonl"),),
+        files={"stores.jsonl": "\n"},
     ),
     "no rows from sql": in_sql("select * from 'stores.csv' where city = 'Rome'", "*has no rows*"),
     "name twice in the header": Case(("stores.csv:1: *'city' twice",), rows="store_id,city,city\n1,a,b\n"),
