@@ -6,6 +6,7 @@ import re
 
 __all__ = ["format_duration", "parse_duration"]
 
+MOST_S = 1000 * 365.25 * 86400
 _UNIT_S = {
     **dict.fromkeys(("ms", "millisecond", "milliseconds"), 0.001),
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
@@ -32,6 +33,8 @@ def parse_duration(text: str) -> float:
         if unit_s is None:
             raise ValueError(f"unknown unit {part[2]!r}: use seconds, minutes, hours, days or weeks")
         total_s += float(part[1]) * unit_s
+        if total_s > MOST_S:
+            raise ValueError("is longer than a thousand years")
         at = part.end()
     if at == 0 or at < len(stripped):
         hint = f'; write the unit, such as "{stripped} seconds"' if re.fullmatch(r"\d+(\.\d+)?", stripped) else ""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from math import isfinite
 
 from bulksend.duration import parse_duration
 
@@ -167,7 +168,7 @@ def _read_text(spec: Field, value: object, *, loose: bool) -> str:
 def _read_integer(spec: Field, value: object, *, loose: bool) -> int:
     if loose and isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d{1,18}\s*", value):
         value = int(value)
-    if loose and isinstance(value, float | Decimal) and value == int(value):
+    if loose and isinstance(value, float | Decimal) and isfinite(value) and value == int(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"must be a whole number, not {_called(value)}")

@@ -84,7 +84,7 @@ class Limit:
     def parse(cls, text: str) -> Limit:
         """Read the text form; raises ValueError with a sentence for the user."""
         windows = []
-        for part in re.split(r",(?!\d{3}\b)", text):
+        for part in re.split(r"(?<!\d),|,(?!\d{3}\b)", text):
             found = _WINDOW.fullmatch(part.lower())
             if found is None or found[3] not in _PERIOD_S:
                 raise ValueError(f'{text!r} is not a limit such as "6000/min", "600/6s" or "300/min, 10/s"')

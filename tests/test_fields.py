@@ -190,7 +190,7 @@ anything = st.recursive(
     body=st.fixed_dictionaries({}, optional=dict.fromkeys(("title", "count", "target", "on", "for", "at"), anything)),
     loose=st.booleans(),
 )
-def test_any_table_is_read_or_its_faults_are_told(body: dict[str, object], loose: bool) -> None:  # noqa: FBT001
+def test_any_table_is_read_or_its_faults_are_told(body: dict[str, object], loose: bool) -> None:
     fields = {**FIELDS, "on": BOOLEAN, "for": DURATION, "at": DATETIME}
     values, faults = read_table(fields, body, "t", loose=fields if loose else ())
     wrong = {fault.path.split(".")[1] for fault in faults}

@@ -23,6 +23,7 @@ def _blocking(work: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(work(*args, **kwargs))
 
+    run_to_end.__name__ = run_to_end.__qualname__ = work.__name__.removesuffix("_async")
     return run_to_end
 
 

@@ -171,6 +171,8 @@ async def _assign(
         known = await ledger.members_of(job_id, [str(row[0]) for row in batch])
         for row in batch:
             row_number += 1
+            if not is_fit_key(str(row[0])):
+                raise JobError(renderer.chunk("", row_number, [row])[1])
             if (member := known.get(str(row[0]))) is not None:
                 found[member.number] += 1
                 continue

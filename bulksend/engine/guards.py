@@ -20,7 +20,7 @@ class RejectGuard:
     """
 
     def __init__(self, share: float) -> None:
-        self.most = max(1, math.ceil(share * LAST))
+        self.most = max(1, math.ceil(round(share * LAST, 6)))
         self._last: deque[bool] = deque(maxlen=LAST)
         self.rejected = 0
 

@@ -92,7 +92,8 @@ class WindowCount:
         else:
             self._slots.append([slot, 1])
         self._in_window += 1
-        oldest = slot - self._window.period_s
+        # A slot counts as long as any time in it may lie in the window.
+        oldest = slot - self._window.period_s - self._step_s
         while self._slots[0][0] <= oldest:
             self._in_window -= int(self._slots.popleft()[1])
         self.most = max(self.most, self._in_window)

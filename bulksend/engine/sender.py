@@ -181,10 +181,11 @@ class Sender:
         self, scope: Scope, send: Send, number: int, step: Step, ref: str | None, repeats: int
     ) -> Settle | None:
         lane = self._lane(send.account, step.endpoint)
-        attempt = 0
+        attempt = charged = 0
         last = number == len(send.steps) - 1
         while True:
             attempt += 1
+            charged += 1
             outcome = await self._attempt(lane, scope, send, number, step, ref, repeats, attempt)
             if outcome is None:
                 return None
@@ -192,7 +193,7 @@ class Sender:
                 self.throttled += 1
                 self._stats(step.endpoint).throttled += 1
             self._count_episode(lane, outcome)
-            decision = self._decide(lane, outcome, attempt)
+            decision = self._decide(lane, outcome, charged)
             if isinstance(decision, Settle):
                 if decision.state is not State.ACCEPTED or last:
                     await self._settle(scope, send, number, step, decision, attempt)
@@ -212,7 +213,7 @@ class Sender:
                 await self._ledger.record(self.job_id, returned)
                 return None
             if decision.pause_s is not None:
-                attempt -= 1
+                charged -= 1
                 await self._pause(lane, decision, outcome)
             await self._ledger.record(self.job_id, returned)
             if self.stopping:

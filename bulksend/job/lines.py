@@ -24,7 +24,7 @@ def key_lines(text: str) -> dict[str, int]:
     lines: dict[str, int] = {}
     table, current = "", ""
     depth, quote = 0, None
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if depth == 0 and quote is None:
             if header := _HEADER.match(line):
                 table = _dotted(header[1])
@@ -40,12 +40,21 @@ def key_lines(text: str) -> dict[str, int]:
     return lines
 
 
+def _long_end(line: str, at: int, quote: str) -> int:
+    """Return where a long text ends in this line, -1 when it goes on; a backslash takes the next character with it."""
+    while at < len(line):
+        if line.startswith(quote, at):
+            return at
+        at += 2 if quote == '"""' and line[at] == "\\" else 1
+    return -1
+
+
 def _after(line: str, depth: int, quote: str | None) -> tuple[int, str | None]:
     """Follow brackets and quotes through one line; return the depth and the open long quote at its end."""
     at = 0
     while at < len(line):
         if quote is not None:
-            end = line.find(quote, at)
+            end = _long_end(line, at, quote)
             if end < 0:
                 return depth, quote
             at, quote = end + 3, None

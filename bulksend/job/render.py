@@ -17,6 +17,7 @@ from bulksend.providers import Flow
 __all__ = ["Renderer", "chunk_key", "is_fit_key"]
 
 KEY_MOST = 512
+_UNFIT = f"the key is longer than {KEY_MOST} characters or holds control characters"
 WHOLE_JOB_KEY = "all"
 """The key of the one send of a job without an audience."""
 
@@ -135,6 +136,9 @@ class Renderer:
         self, key: str, number: int, rows: Sequence[Sequence[object]], *, with_secrets: bool = True
     ) -> tuple[Send | None, list[Problem]]:
         """Return the send of a chunk of rows, or what is wrong with it."""
+        for offset, row in enumerate(rows):
+            if not is_fit_key(str(row[0])):
+                return None, [Problem(_UNFIT, file=self._label, row=number + offset)]
         names = {self.account_of(row, with_secrets=with_secrets).name for row in rows} if self._account_at else ()
         if len(names) > 1:
             return None, [Problem("its rows belong to several accounts now", file=self._label, row=number, key=key)]
@@ -151,7 +155,7 @@ class Renderer:
 
         if not is_fit_key(key):
             key = key[:20].encode("unicode_escape").decode() + "…"
-            return None, [problem(f"the key is longer than {KEY_MOST} characters or holds control characters")]
+            return None, [problem(_UNFIT)]
         try:
             account = self.account_of(row, with_secrets=with_secrets)
         except JobError as wrong:

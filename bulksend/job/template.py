@@ -14,6 +14,8 @@ __all__ = ["Template", "escape", "placeholders", "substitute_vars", "unescape"]
 _MARK = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 """`$${` (a literal `${`), `${name}`, or an opening without an end."""
 
+DOLLAR = "\ue000"
+"""A `$` that a variable brought, until the text is done; a character of the private use area."""
 _LIST = re.compile(r"\$\{[^}]*\[\]\s*\}")
 
 Row = Sequence[object]
@@ -21,13 +23,13 @@ Render = Callable[[Row, list[str]], object]
 
 
 def escape(text: str) -> str:
-    """Write a text so that nothing in it is taken for a placeholder."""
-    return text.replace("${", "$${")
+    """Write a text so that nothing in it, nor in it and what stands beside it, is taken for a placeholder."""
+    return text.replace("$", DOLLAR)
 
 
 def unescape(text: str) -> str:
-    """Turn `$${` into `${`, in a text that has no placeholder left."""
-    return text.replace("$${", "${")
+    """Turn `$${` into `${`, and the dollars of variables into themselves, in a text that has no placeholder left."""
+    return text.replace("$${", "${").replace(DOLLAR, "$")
 
 
 def placeholders(text: str) -> list[str]:
@@ -89,6 +91,8 @@ def is_blank(value: object) -> bool:
     """Say whether a cell holds nothing that can be sent: NULL, NaN, or text of white space only."""
     if isinstance(value, str):
         return not value or value.isspace()
+    if isinstance(value, Decimal):
+        return not value.is_finite()
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
@@ -220,10 +224,10 @@ class _Compiler:
         parts: list[str | tuple[str, int]] = []
         at = 0
         for mark in _MARK.finditer(text):
-            parts.append(text[at : mark.start()])
+            parts.append(text[at : mark.start()].replace(DOLLAR, "$"))
             parts.append("${" if mark[0] == "$${" else self._index(mark[1].strip()))
             at = mark.end()
-        parts.append(text[at:])
+        parts.append(text[at:].replace(DOLLAR, "$"))
         pieces = [part for part in parts if part]
 
         def render(row: Row, blanks: list[str]) -> str:

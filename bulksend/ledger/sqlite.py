@@ -78,10 +78,9 @@ class SqliteLedger:
         other = lock.acquire(holder)
         if other is not None:
             raise JobLockedError(f'the job "{name}" is being run by {other}; it is not run twice at a time')
-        self._locks[job_id] = lock
         try:
             with self._db.transaction():
-                before = self._read_job(self._db.execute("find_job", name=name).fetchone())
+                before = self._read_job(self._db.execute("find_job", name=name).fetchone(), held=True)
                 if vendor is not None and before.vendor not in (None, vendor) and before.counts.any:
                     text = f'the job "{name}" was sent to {before.vendor} before, now it names {vendor}'
                     raise LedgerError(f"{text}; give it another name, or another ledger")
@@ -90,8 +89,9 @@ class SqliteLedger:
                 self._db.execute("recovered", job_id=job_id, turned=turned)
                 self._db.execute("start_job", job_id=job_id, holder=holder, vendor=vendor, now=self._wall())
         except BaseException:
-            self._locks.pop(job_id).release()
+            lock.release()
             raise
+        self._locks[job_id] = lock
         return before, turned
 
     async def end_job(
@@ -125,7 +125,8 @@ class SqliteLedger:
 
         return await self._db.run(find)
 
-    def _read_job(self, row: tuple[object, ...]) -> JobRecord:
+    def _read_job(self, row: tuple[object, ...], *, held: bool = False) -> JobRecord:
+        """Read a job; with `held`, its lock is ours, and nobody runs it yet."""
         names = ("id", "name", "state", "started_at", "finished_at", "holder", "rows", "sends", "vendor")
         values = dict(zip((*names, *Counts.__struct_fields__, "summary", "stop_requested"), row, strict=True))
         counts = {name: values.pop(name) for name in Counts.__struct_fields__}
@@ -135,7 +136,7 @@ class SqliteLedger:
             "stop_requested": bool(values["stop_requested"]),
         }
         job = msgspec.convert(values, JobRecord)
-        holder = job.holder if job.id in self._locks else self._lock(job.id).holder()
+        holder = None if held else job.holder if job.id in self._locks else self._lock(job.id).holder()
         state = JobState.INCOMPLETE if job.state is JobState.RUNNING and holder is None else job.state
         return msgspec.structs.replace(job, holder=holder, state=state)
 
@@ -282,7 +283,9 @@ class SqliteLedger:
         def pause() -> None:
             with self._db.transaction():
                 now = self._wall()
-                next_at, _, paused_until = self._bucket(identity, endpoint)
+                next_at, paused_at, paused_until = self._bucket(identity, endpoint)
+                if paused_at > now:  # the clock was set back since: as in lease()
+                    paused_until = now + (paused_until - paused_at)
                 self._set_bucket(identity, endpoint, next_at, now, max(paused_until, now + seconds))
 
         await self._db.run(pause)

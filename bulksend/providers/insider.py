@@ -6,8 +6,10 @@ Facts: the vendor's pages "Create Single Web Pushes", "Launch Single Web Pushes 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 
 import orjson
 
@@ -158,8 +160,12 @@ class Insider:
         target = body.get("target")
         if isinstance(target, Mapping) and isinstance(values := target.get("values"), list):
             for value in values:
-                if isinstance(value, list | Mapping) or value is None:
-                    text = 'holds texts or numbers; a list column stands alone: values = "${column[]}"'
+                if (
+                    isinstance(value, list | Mapping)
+                    or value is None
+                    or (isinstance(value, float) and not isfinite(value))
+                ):
+                    text = 'holds texts or numbers only; a list column stands alone: values = "${column[]}"'
                     faults.append(Fault("launch.target.values", text))
                     break
                 if isinstance(value, str) and not value.strip():
@@ -214,7 +220,11 @@ class Insider:
         if decoded is None or decoded.get("success") is not True:
             return Unknown(f"HTTP {reply.status} without the documented body", reply.status)
         campaign_id = decoded.get("campaign_id")
-        if isinstance(campaign_id, bool) or not isinstance(campaign_id, int | str) or not str(campaign_id).isdigit():
+        if (
+            isinstance(campaign_id, bool)
+            or not isinstance(campaign_id, int | str)
+            or not re.fullmatch(r"[0-9]{1,20}", str(campaign_id))
+        ):
             return Unknown(f"HTTP {reply.status} without a campaign_id", reply.status)
         return Accepted(str(campaign_id))
 

@@ -64,7 +64,7 @@ def test_waiters_are_served_in_order_and_nobody_jumps_the_queue() -> None:
 
 
 @pytest.mark.parametrize("served", [False, True], ids=["still waiting", "served but not yet running"])
-def test_cancellation_gives_the_permit_back(served: bool) -> None:  # noqa: FBT001
+def test_cancellation_gives_the_permit_back(served: bool) -> None:
     async def main() -> None:
         permits = Permits(1)
         await permits.acquire()

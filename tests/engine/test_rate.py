@@ -131,7 +131,7 @@ def test_a_call_exactly_one_window_later_is_in_the_next_window() -> None:
 
 @given(gaps=st.lists(st.floats(0, 40), min_size=1, max_size=80), began=st.floats(0, 1e6))
 def test_above_20_000_calls_the_count_is_bounded_from_both_sides(gaps: list[float], began: float) -> None:
-    """Rounded to a 6,000th of the window: between the count of a window that much shorter and one that much longer."""
+    """Rounded to a 6,000th of the window: never fewer than there were, never more than in a slightly longer one."""
     window = Window(20_001, 60.0)
     step_s = window.period_s / COARSE_SLOTS
     count = WindowCount(window)
@@ -140,7 +140,7 @@ def test_above_20_000_calls_the_count_is_bounded_from_both_sides(gaps: list[floa
         at_s += gap
         times.append(at_s)
         count.add(at_s)
-    assert count.most >= most_in_any_window(times, window.period_s - 1.01 * step_s)
+    assert count.most >= most_in_any_window(times, window.period_s)
     assert count.most <= most_in_any_window(times, window.period_s + 2.01 * step_s)
 
 

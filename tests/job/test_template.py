@@ -168,7 +168,7 @@ def test_a_chunk_gives_lists() -> None:
         ("${a[]}${b[]}", True, "must stand alone"),
     ],
 )
-def test_lists_and_single_values_are_not_mixed_up(text: str, chunked: bool, match: str) -> None:  # noqa: FBT001
+def test_lists_and_single_values_are_not_mixed_up(text: str, chunked: bool, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         Template({"field": text}, chunked=chunked)
 
@@ -211,7 +211,7 @@ cells = st.one_of(
 @given(text=texts | pieces, chunked=st.booleans(), cell=cells)
 def test_any_text_compiles_or_is_refused_and_any_value_renders_or_is_blank(
     text: str,
-    chunked: bool,  # noqa: FBT001
+    chunked: bool,
     cell: object,
 ) -> None:
     try:

@@ -785,7 +785,7 @@ def test_the_ledger_is_for_its_user_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("empty", [False, True], ids=["no file", "empty file"])
-def test_no_ledger_is_made_for_a_reader(empty: bool, tmp_path: Path) -> None:  # noqa: FBT001
+def test_no_ledger_is_made_for_a_reader(empty: bool, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     if empty:
         path.touch()

@@ -302,7 +302,7 @@ def test_partner_id_is_a_text_whatever_it_looks_like() -> None:
 
 
 @pytest.mark.parametrize("is_all", [True, False])
-def test_a_create_as_the_vendors_page_has_it(is_all: bool) -> None:  # noqa: FBT001
+def test_a_create_as_the_vendors_page_has_it(is_all: bool) -> None:
     body = {"title": "Title of campaign", "language": "en_GB", "is_all": is_all}
     assert wire(CREATE, "create", body) == {"partner_id": "100000001", **body}
 
@@ -388,7 +388,7 @@ TO_TARGET: dict[str, object] = {**BODY, "target": TARGET}
         ({"launch": {**TO_TARGET, "campaign_id": 25696}}, True),
     ],
 )
-def test_tables_that_are_right_together(tables: dict[str, dict[str, object]], has_audience: bool) -> None:  # noqa: FBT001
+def test_tables_that_are_right_together(tables: dict[str, dict[str, object]], has_audience: bool) -> None:
     assert faults(tables, has_audience=has_audience) == {}
 
 
@@ -417,7 +417,7 @@ def test_tables_that_are_right_together(tables: dict[str, dict[str, object]], ha
 )
 def test_everything_that_is_wrong_together_is_told(
     tables: dict[str, dict[str, object]],
-    has_audience: bool,  # noqa: FBT001
+    has_audience: bool,
     paths: set[str],
 ) -> None:
     assert set(faults(tables, has_audience=has_audience)) == paths
