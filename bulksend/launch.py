@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from itertools import islice
 
 from bulksend.engine.guards import RejectGuard
 from bulksend.engine.limiter import StoppedError
@@ -29,8 +28,12 @@ SendSource = Callable[[State], AsyncIterator[list[Send]]]
 """Gives the sends of the job, in order, from the beginning each time it is called: those that may be in the state."""
 
 
+Known = tuple[Send, SendRecord | None]
+"""A send, and what the ledger knows of it."""
+
+
 class Launch:
-    """One run of a launch job. `accepted`, `rejected`, `unknown` count this run's view of every send it came across."""
+    """One run of a launch job. `seen` counts, by state, every send that it came across, settled before or now."""
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Launch:
         self.changed = 0
         self._under_way: dict[str, int] = {}
         """Row by key of what is rendered and not yet settled."""
-        self._left_over: list[tuple[Send, SendRecord | None]] = []
+        self._left_over: list[Known] = []
         """What the canary drew and did not need."""
 
     async def run(self, source: SendSource, *, accepted_before: int) -> None:
@@ -74,9 +77,9 @@ class Launch:
             await self._canary(pending, canary - accepted_before)
         await self._sender.run(self._each(pending), self._settled, self.ref_of)
         if self._policy.resend_unknown and not self._sender.stopping:
-            await self._sender.run(self._each(self._unknown(self._once_more(source))), self._settled, self.ref_of)
+            await self._sender.run(self._each(self._unknown(source)), self._settled, self.ref_of)
 
-    async def _canary(self, pending: AsyncIterator[list[tuple[Send, SendRecord | None]]], number: int) -> None:
+    async def _canary(self, pending: AsyncIterator[list[Known]], number: int) -> None:
         taken = 0
         failed: list[tuple[Send, Settle]] = []
 
@@ -85,7 +88,7 @@ class Launch:
             if settle.state is not State.ACCEPTED:
                 failed.append((send, settle))
 
-        async def first() -> AsyncIterator[tuple[Send, SendRecord | None]]:
+        async def first() -> AsyncIterator[Known]:
             nonlocal taken
             while taken < number and not failed:
                 batch = await anext(pending, None)
@@ -108,9 +111,7 @@ class Launch:
         elif taken and not self._sender.stopping:
             self._observe(Event(EventName.CANARY_PASSED, self._sender.job, count=taken))
 
-    async def _each(
-        self, batches: AsyncIterator[list[tuple[Send, SendRecord | None]]]
-    ) -> AsyncIterator[tuple[Send, SendRecord | None]]:
+    async def _each(self, batches: AsyncIterator[list[Known]]) -> AsyncIterator[Known]:
         left_over, self._left_over = self._left_over, []
         for item in left_over:
             yield item
@@ -146,28 +147,32 @@ class Launch:
             number = self._rejects.rejected
             self.guard(f"stop_after: {number} of the last 200 sends were rejected, the limit is {share}")
 
-    async def _pending(self, source: SendSource) -> AsyncIterator[list[tuple[Send, SendRecord | None]]]:
-        """Yield what the ledger does not have as settled; tells of a settled key whose payload is another now."""
-        async for sends in source(State.PENDING):
-            for some in _pages(sends, LOOK_UP):
+    async def _looked_up(self, source: AsyncIterator[list[Send]]) -> AsyncIterator[list[Known]]:
+        """Yield the sends with what the ledger knows of them, page by page; ends early when the run stops."""
+        async for sends in source:
+            for start in range(0, len(sends), LOOK_UP):
                 if self._sender.stopping:
                     return
+                some = sends[start : start + LOOK_UP]
                 records = await self._ledger.look_up(self._job_id, Scope.SEND, [send.key for send in some])
-                batch: list[tuple[Send, SendRecord | None]] = []
-                for send in some:
-                    record = records.get(send.key)
-                    if send.key in self._under_way:
-                        row = self._under_way[send.key]
-                        raise JobError(Problem(f"row {row} has the same key", row=send.row, key=send.key))
-                    if record is None or record.state is State.PENDING:
-                        self._under_way[send.key] = send.row
-                        batch.append((send, record))
-                        continue
-                    self.seen[record.state] += 1
-                    if record.fingerprint != send.fingerprint:
-                        self._tell_changed(send, record)
-                if batch:
-                    yield batch
+                yield [(send, records.get(send.key)) for send in some]
+
+    async def _pending(self, source: SendSource) -> AsyncIterator[list[Known]]:
+        """Yield what the ledger does not have as settled; tells of a settled key whose payload is another now."""
+        async for page in self._looked_up(source(State.PENDING)):
+            batch: list[Known] = []
+            for send, record in page:
+                if send.key in self._under_way:
+                    row = self._under_way[send.key]
+                    raise JobError(Problem(f"row {row} has the same key", row=send.row, key=send.key))
+                if record is None or record.state is State.PENDING:
+                    self._under_way[send.key] = send.row
+                    batch.append((send, record))
+                    continue
+                self.seen[record.state] += 1
+                if record.fingerprint != send.fingerprint:
+                    self._tell_changed(send, record)
+            yield batch
 
     def _tell_changed(self, send: Send, record: SendRecord) -> None:
         self.changed += 1
@@ -193,23 +198,17 @@ class Launch:
             lost, self._lost = self._lost, []
             yield lost
 
-    async def _unknown(self, source: AsyncIterator[list[Send]]) -> AsyncIterator[list[tuple[Send, SendRecord | None]]]:
+    async def _unknown(self, source: SendSource) -> AsyncIterator[list[Known]]:
         """Yield, once more, each send whose fate is not known and that was not resent before."""
-        async for sends in source:
-            for some in _pages(sends, LOOK_UP):
-                if self._sender.stopping:
-                    return
-                records = await self._ledger.look_up(self._job_id, Scope.SEND, [send.key for send in some])
-                batch: list[tuple[Send, SendRecord | None]] = []
-                for send in some:
-                    record = records.get(send.key)
-                    if record is not None and record.state is State.UNKNOWN and record.repeats <= RESENDS_MOST:
-                        batch.append((send, record))
-                        self.seen[State.UNKNOWN] -= 1
-                        self._under_way[send.key] = send.row
-                await asyncio.gather(*(self._resend(record) for _, record in batch if record is not None))
-                if batch:
-                    yield batch
+        async for page in self._looked_up(self._once_more(source)):
+            batch: list[Known] = []
+            for send, record in page:
+                if record is not None and record.state is State.UNKNOWN and record.repeats <= RESENDS_MOST:
+                    batch.append((send, record))
+                    self.seen[State.UNKNOWN] -= 1
+                    self._under_way[send.key] = send.row
+            await asyncio.gather(*(self._resend(record) for _, record in batch if record is not None))
+            yield batch
 
     async def _resend(self, record: SendRecord) -> None:
         change = Change(Scope.SEND, record.key, State.UNKNOWN, State.PENDING, record.step, reason="resend")
@@ -254,8 +253,3 @@ class Launch:
         self, name: EventName, account: Account, endpoint: str, ref: str | None, reason: str | None = None
     ) -> None:
         self._observe(Event(name, self._sender.job, endpoint, account.name, ref=ref, reason=reason))
-
-
-def _pages(sends: list[Send], size: int) -> list[list[Send]]:
-    each = iter(sends)
-    return list(iter(lambda: list(islice(each, size)), []))

@@ -146,7 +146,7 @@ class Run:
         assert self._record is not None
         if self.size is not None:
             await self.ledger.set_size(self.job_id, rows=self.size[0], sends=self.size[1])
-        await self._launch.run(source, accepted_before=self._record.counts.accepted)
+        await self._launch.run(source, accepted_before=self._record.counts.accepted + self._launch.seen[State.ACCEPTED])
 
     @property
     def stopping(self) -> bool:

@@ -71,19 +71,17 @@ class _GatedConnector(aiohttp.TCPConnector):
         if departure.left_at_s is not None:
             raise _SecondConnectError("the request had left")
         loop = asyncio.get_running_loop()
-        had_turn = False
         while True:
             connection = await super().connect(req, traces, timeout)
-            if not had_turn:
-                departure.timeout.reschedule(None)
-                try:
-                    await departure.wait()
-                except BaseException:
-                    connection.release()
-                    raise
-                had_turn = True
-                departure.timeout.reschedule(loop.time() + departure.call_timeout_s)
-            # The server may have closed the connection while the call waited for its turn.
+            departure.timeout.reschedule(None)
+            try:
+                await departure.wait()
+            except BaseException:
+                connection.release()
+                raise
+            departure.timeout.reschedule(loop.time() + departure.call_timeout_s)
+            # The server may have closed the connection while the call waited for its turn. Then the turn is lost: a
+            # handshake later, the call would leave beside those whose turn has come by then.
             if connection.protocol is not None and connection.protocol.is_connected():
                 departure.left_at_s = loop.time()
                 return connection

@@ -260,7 +260,8 @@ def test_a_connection_closed_while_the_call_waited_is_replaced_and_one_request_i
                 await asyncio.sleep(0.05)  # the client's loop sees the end of the connection
 
             assert isinstance(await transport.send(call_to(server.port, endpoint), leave), Reply)
-            assert (server.connections, len(server.requests), turns) == (2, 2, 1)
+            # The turn that the closed connection cost is not used a handshake later: the call waits for another.
+            assert (server.connections, len(server.requests), turns) == (2, 2, 2)
 
     asyncio.run(main())
 
