@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
@@ -28,9 +28,10 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
-    """Time starts at 1,000 s and passes only when there is nothing else to do."""
+    """Time starts at 1,000 s and passes only when there is nothing else to do; `at_end` is awaited last."""
 
     def __init__(self) -> None:
+        self.at_end: list[Callable[[], Awaitable[None]]] = []
         self.now_s = 1000.0
         selector = _Selector()
         super().__init__(selector)
@@ -57,5 +58,15 @@ class InlineExecutor(Executor):
 
 def run_simulated(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in simulated time."""
+
+    async def whole() -> T:
+        try:
+            return await main
+        finally:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, SimulatedLoop)
+            for close in loop.at_end:
+                await close()
+
     with asyncio.Runner(loop_factory=SimulatedLoop) as runner:
-        return runner.run(main)
+        return runner.run(whole())

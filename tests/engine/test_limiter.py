@@ -35,9 +35,12 @@ def loop() -> SimulatedLoop:
     return running
 
 
-async def open_ledger(path: Path) -> SqliteLedger:
-    ledger = SqliteLedger(path, executor=InlineExecutor(), wall=loop().wall)
+async def open_ledger(path: Path, *, clock_s: float = 0.0) -> SqliteLedger:
+    """Open a ledger that is closed with the loop; its clock may be set off."""
+    simulated = loop()
+    ledger = SqliteLedger(path, executor=InlineExecutor(), wall=lambda: simulated.wall() + clock_s)
     await ledger.open(create=True)
+    simulated.at_end.append(ledger.close)
     return ledger
 
 
@@ -208,8 +211,7 @@ def test_a_clock_set_back_does_not_stop_the_gate(tmp_path: Path) -> None:
     async def main() -> None:
         gate = gate_on(await open_ledger(tmp_path / "a.db"), "6000/min")
         await departures(gate, [0.0] * 10)
-        back = SqliteLedger(tmp_path / "a.db", executor=InlineExecutor(), wall=lambda: loop().wall() - 3600)
-        await back.open(create=True)
+        back = await open_ledger(tmp_path / "a.db", clock_s=-3600)
         late = Gate("acme", "insider.launch", Limit.parse("6000/min"), back, wall=lambda: loop().wall() - 3600)
         began = loop().time()
         await late.turn()
