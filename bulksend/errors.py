@@ -84,6 +84,8 @@ class JobError(BulksendError):
         if isinstance(problems, str):
             problems = Problem(problems)
         self.problems: tuple[Problem, ...] = (problems,) if isinstance(problems, Problem) else tuple(problems)
+        self.partial: object = None
+        """The job as far as it could be read, where the fault is in its file."""
         self.more = more
         """How many further problems were counted but not kept."""
         super().__init__("\n".join(self.lines()))

@@ -8,8 +8,8 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bulksend.api.opening import Opened
-from bulksend.errors import JobError, Problem
+from bulksend.api.opening import Opened, key_problems
+from bulksend.errors import JobError
 from bulksend.job.check import Checked, check_rows
 
 if TYPE_CHECKING:
@@ -56,10 +56,6 @@ async def check_input(
 
 def _add_key_problems(checked: Checked, keys: KeyCheck, label: str) -> None:
     """Say which keys are blank or stand twice, in the order of rows among what else is wrong."""
-    found = [Problem("the key is blank", file=label, row=row) for row in keys.blank_rows]
-    found += [
-        Problem(f"row {one.first_row} has the same key", file=label, row=one.second_row, key=one.key)
-        for one in keys.duplicates
-    ]
+    found = key_problems(keys, label)
     checked.more += keys.blank_count + keys.duplicate_count - len(found)
     checked.problems = sorted(found + checked.problems, key=lambda problem: problem.row or 0)

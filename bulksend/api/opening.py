@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +14,25 @@ from typing import TYPE_CHECKING
 
 from bulksend.errors import BulksendError, JobError, Problem
 from bulksend.job.accounts import Accounts, read_secret
-from bulksend.job.file import Job
+from bulksend.job.file import Job, load_job
 from bulksend.job.render import Renderer
 from bulksend.ledger.base import Ledger
 from bulksend.providers import Flow
 
 if TYPE_CHECKING:
-    from bulksend.job.audience import Audience
+    from bulksend.job.audience import Audience, KeyCheck
 
-__all__ = ["LEDGER_ENV", "Opened", "ledger_path", "naming", "open_job", "open_ledger", "secret_problems"]
+__all__ = [
+    "LEDGER_ENV",
+    "Opened",
+    "key_problems",
+    "ledger_path",
+    "load_whole",
+    "naming",
+    "open_job",
+    "open_ledger",
+    "secret_problems",
+]
 
 LEDGER_ENV = "BULKSEND_LEDGER"
 LEDGER_NAME = "bulksend.db"
@@ -101,6 +111,52 @@ def open_job(job: Job, *, rows_from_code: bool = False) -> Iterator[Opened]:
             yield Opened(job, flow, accounts, renderer, audience, scratch_dir)
         finally:
             audience.close()
+
+
+def load_whole(
+    source: str | os.PathLike[str] | Mapping[str, object],
+    *,
+    variables: Mapping[str, str] | None,
+    base_url: str | None,
+    with_secrets: bool,
+) -> Job:
+    """Load a job file; one with faults is looked at further, so that its audience's and secrets' are told with them."""
+    try:
+        return load_job(source, variables=variables, base_url=base_url)
+    except JobError as wrong:
+        if not isinstance(wrong.partial, Job):
+            raise
+        told = {problem.field or "" for problem in wrong.problems}
+        further = []
+        if not any(field.startswith("audience") for field in told):
+            further = _further_problems(wrong.partial, with_secrets=with_secrets)
+        # What follows from a fault that is told already is not told beside it.
+        raise JobError([*wrong.problems, *(one for one in further if one.field not in told)]) from None
+
+
+def _further_problems(job: Job, *, with_secrets: bool) -> list[Problem]:
+    """Return what can be told of a job whose file has faults: unset secrets, unknown columns, bad keys."""
+    problems: list[Problem] = []
+    try:
+        with open_job(job) as opened:
+            problems += secret_problems(opened) if with_secrets else []
+            if opened.audience is not None:
+                problems += key_problems(opened.audience.check_keys(), opened.audience.label)
+    except JobError as also:
+        problems += also.problems
+    except (BulksendError, ValueError, TypeError, KeyError, AssertionError):
+        pass  # the faults that were told before stand in the way
+    return problems
+
+
+def key_problems(keys: KeyCheck, label: str) -> list[Problem]:
+    """Say which keys are blank or stand twice."""
+    problems = [Problem("the key is blank", file=label, row=row) for row in keys.blank_rows]
+    problems += [
+        Problem(f"row {one.first_row} has the same key", file=label, row=one.second_row, key=one.key)
+        for one in keys.duplicates
+    ]
+    return sorted(problems, key=lambda problem: problem.row or 0)
 
 
 def _at_audience(job: Job, problem: Problem) -> Problem:

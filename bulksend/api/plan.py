@@ -9,13 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bulksend.api.checking import check_input
-from bulksend.api.opening import Opened, naming, open_job, open_ledger, secret_problems
+from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledger, secret_problems
 from bulksend.api.refusal import check_due
 from bulksend.api.run import JobSource
 from bulksend.engine.rate import bucket_of
 from bulksend.errors import GuardError, JobError, Problem
 from bulksend.job.check import Checked
-from bulksend.job.file import load_job
 from bulksend.job.rows import batches_in
 from bulksend.job.template import placeholders
 from bulksend.ledger.base import Scope
@@ -104,7 +103,7 @@ async def plan_async(
     Raises JobError when the job file itself cannot be used; problems of rows are in the plan. A secret that is not set
     is a warning.
     """
-    loaded = load_job(job, variables=vars, base_url=base_url)
+    loaded = load_whole(job, variables=vars, base_url=base_url, with_secrets=False)
     with naming(loaded), open_job(loaded) as opened, ThreadPoolExecutor(1) as executor:
         if limit is not None and limit < 1:
             raise JobError(Problem("must be at least 1", field="--limit"))

@@ -19,7 +19,9 @@ Observer = Callable[[Event], None]
 def check_due(job: Job, now: float, observers: Sequence[Observer] = ()) -> None:
     """Raise GuardError when the run starts later than `due` and `max_lateness` allow; `now` is since the epoch."""
     policy = job.policy
-    if policy.due is not None and now > policy.due + policy.max_lateness_s:
+    if policy.due is None or policy.max_lateness_s is None:
+        return
+    if now > policy.due + policy.max_lateness_s:
         late, allowed = format_duration(now - policy.due), format_duration(policy.max_lateness_s)
         raise _refused(job, f"due: the run starts {late} late, at most {allowed} is allowed", None, observers)
 

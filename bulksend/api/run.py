@@ -6,36 +6,47 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import socket
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 from bulksend.api.checking import check_input
 from bulksend.api.emulation import emulator
-from bulksend.api.opening import Opened, naming, open_job, open_ledger, secret_problems
+from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledger, secret_problems
 from bulksend.api.refusal import Observer, check_due, check_size
 from bulksend.api.report import Failure, Report
+from bulksend.api.signals import signals_end
 from bulksend.api.source import chunk_source, row_source
 from bulksend.duration import format_duration
 from bulksend.engine.sender import Sender as Engine
 from bulksend.engine.transport import AiohttpTransport, Transport
-from bulksend.errors import BulksendError, GuardError, InterruptedRunError, JobError, LedgerError, Problem
+from bulksend.errors import (
+    BulksendError,
+    GuardError,
+    InterruptedRunError,
+    JobError,
+    JobLockedError,
+    LedgerError,
+    Problem,
+)
 from bulksend.job.check import Checked
-from bulksend.job.file import Job, load_job
+from bulksend.job.file import Job
 from bulksend.launch import Launch, SendSource
-from bulksend.ledger.base import JobRecord, Ledger
+from bulksend.ledger.base import Counts, JobRecord, Ledger
 from bulksend.model import Event, EventName, JobState, State
 
 __all__ = ["JobSource", "Observer", "Run", "failures_of", "run_async"]
 
 STOP_POLL_S = 0.4
+SAVE_EVERY = 5
+"""Polls between two times that the numbers so far are saved for `status`."""
+_SETTLED = (State.ACCEPTED, State.REJECTED, State.UNKNOWN)
 FAILURES_MOST = 100
 
 JobSource = str | os.PathLike[str] | Mapping[str, object]
@@ -131,10 +142,15 @@ class Run:
         return self._record.id
 
     async def _watch_stop(self, job_id: int) -> None:
-        """Stop when somebody asks for it, or when the ledger is not there any more."""
+        """Stop when somebody asks for it, or when the ledger is not there any more; save the numbers so far."""
+        polls = 0
         try:
             while not await self.ledger.stop_requested(job_id):
                 await asyncio.sleep(STOP_POLL_S)
+                polls += 1
+                if polls % SAVE_EVERY == 0 and (record := await self.ledger.find_job(self.job.name)) is not None:
+                    so_far = await self.report(record, None, brief=True)
+                    await self.ledger.save_summary(job_id, so_far.to_dict())
             self.interrupt("stopped by `bulksend stop`")
         except LedgerError as wrong:
             assert self._engine is not None
@@ -182,15 +198,19 @@ class Run:
         self.observe(Event(_ended(failure), self.job.name, count=report.accepted, reason=reason))
         return report
 
-    async def report(self, record: JobRecord, failure: BaseException | None) -> Report:
-        """Return the numbers: the job's by its ledger; with a limit, those of the rows that it takes."""
+    async def report(self, record: JobRecord | None, failure: BaseException | None, *, brief: bool = False) -> Report:
+        """Return the numbers: the job's by its ledger; with a limit, those of the rows that it takes.
+
+        Without a record (a ledger that failed), those that this run has seen. `brief` leaves the failures out.
+        """
         assert self._engine is not None
         assert self._launch is not None
-        counts, seen = record.counts, self._launch.seen
+        seen = self._launch.seen
+        counts = record.counts if record is not None else Counts(*(seen[state] for state in _SETTLED))
         # What is still `sending` was cut off with the run: its fate is as unknown as it will be for the next one.
         accepted, rejected, unknown = counts.accepted, counts.rejected, counts.unknown + counts.sending
         if self._limited:
-            accepted, rejected, unknown = (seen[state] for state in (State.ACCEPTED, State.REJECTED, State.UNKNOWN))
+            accepted, rejected, unknown = (seen[state] for state in _SETTLED)
         settled = accepted + rejected + unknown
         # Rows that were replaced under the same job name count as settled and as pending, never as neither.
         unsettled = max(0, self._launch.under_way - counts.sending)
@@ -211,9 +231,9 @@ class Run:
             rate_per_min=self._rate_per_min(),
             endpoints={name: stats.summary() for name, stats in self._engine.stats.items()},
             changed=self._launch.changed,
-            failures=await failures_of(self.ledger, record.id) if rejected or unknown else (),
-            started_at=record.started_at,
-            finished_at=record.finished_at,
+            failures=await failures_of(self.ledger, record.id) if record is not None and not brief else (),
+            started_at=record.started_at if record is not None else None,
+            finished_at=record.finished_at if record is not None else None,
         )
 
     def _rate_per_min(self) -> float | None:
@@ -221,8 +241,8 @@ class Run:
         assert self._engine is not None
         assert self._launch is not None
         stats = self._engine.stats.get(self.opened.flow.steps[-1][1].name)
-        if stats is None or stats.last_reply_at_s <= stats.first_at_s:
-            return None
+        if stats is None or stats.last_reply_at_s - stats.first_at_s < 1:
+            return None  # a burst within a second says nothing about a minute
         return 60 * self._launch.settled_now / (stats.last_reply_at_s - stats.first_at_s)
 
 
@@ -280,7 +300,7 @@ async def run_async(
     `Report.raise_for_failures`.
     """
     async with AsyncExitStack() as stack:
-        loaded = load_job(job, variables=vars, base_url=base_url)
+        loaded = load_whole(job, variables=vars, base_url=base_url, with_secrets=not emulate)
         stack.enter_context(naming(loaded))
         if limit is not None and limit < 1:
             raise JobError(Problem("must be at least 1", field="--limit"))
@@ -292,8 +312,9 @@ async def run_async(
         if emulate:
             ledger = await _emulate(stack, opened, executor)
         current = Run(opened, open_ledger(ledger, loaded.base_dir), observers, limited=limit is not None)
+        await _refuse_running(current)
         if handle_signals:
-            stack.enter_context(_signals(current))
+            stack.enter_context(signals_end(current.interrupt, lambda: current.interrupted is not None))
         stopping = partial(lambda run: run.interrupted is not None, current)
         checked = await check_input(
             opened, executor, limit=limit, precheck=precheck, with_secrets=not problems, stopping=stopping
@@ -317,6 +338,17 @@ def _source(opened: Opened, executor: ThreadPoolExecutor, current: Run, limit: i
     return row_source(opened, executor, limit=limit)
 
 
+async def _refuse_running(current: Run) -> None:
+    """Tell before the audience is looked at that another process runs the job; the lock itself is taken later."""
+    if await current.ledger.open(create=False):
+        record = await current.ledger.find_job(current.job.name)
+        if record is not None and record.holder is not None:
+            await current.ledger.close()
+            raise JobLockedError(
+                f'the job "{record.name}" is being run by {record.holder}; it is not run twice at a time'
+            )
+
+
 async def _go(current: Run, make_source: Callable[[], SendSource]) -> Report:
     """Take the lock, launch, and end the job whatever happens."""
     try:
@@ -330,7 +362,9 @@ async def _go(current: Run, make_source: Callable[[], SendSource]) -> Report:
         try:
             report = await current.finish(failure)
         except BulksendError as wrong:
-            raise failure or wrong from wrong
+            # The ledger itself failed: what this process has seen is all that can be told.
+            failure = failure or wrong
+            report = await current.report(None, failure)
         if failure is not None:
             if isinstance(failure, BulksendError):
                 failure.report = report
@@ -355,22 +389,3 @@ async def _emulate(stack: AsyncExitStack, opened: Opened, executor: ThreadPoolEx
     opened.accounts.replace(given)
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulksend-emulate-"))
     return f"sqlite://{Path(scratch) / 'bulksend.db'}"
-
-
-def _signals(current: Run) -> ExitStack:
-    """First signal: no new calls. Second: the run is cancelled where it stands; the ledger is right all the same."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-
-    def caught(name: str) -> None:
-        if current.interrupted is None:
-            current.interrupt(f"stopped by {name}")
-        else:
-            task.cancel()
-
-    stack = ExitStack()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, caught, number.name)
-        stack.callback(loop.remove_signal_handler, number)
-    return stack

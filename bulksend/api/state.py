@@ -49,8 +49,15 @@ async def status_async(
 ) -> Report:
     """Return a job's numbers from the ledger, running or not; calls and endpoints are the last finished run's.
 
-    Raises JobError for a job that the ledger does not know.
+    A job that the ledger does not know is `incomplete`, with nothing sent and no `started_at`.
     """
+    job_file = load_job(job, variables=vars, rows_from_code=True)
+    store = open_ledger(ledger, job_file.base_dir)
+    try:
+        if not await store.open(create=False) or await store.find_job(job_file.name) is None:
+            return Report(job_file.name, JobState.INCOMPLETE)
+    finally:
+        await store.close()
     async with _ledger_of(job, vars, ledger) as (loaded, store, record):
         last = record.summary
         calls = last.get("calls") if isinstance(last.get("calls"), dict) else {}

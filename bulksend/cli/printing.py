@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bulksend.duration import format_duration
-from bulksend.errors import BulksendError, JobError
+from bulksend.errors import BulksendError, JobError, JobLockedError
 
 if TYPE_CHECKING:
     from bulksend.api.report import Report
@@ -51,10 +51,9 @@ def exit_codes(job: str, *, as_json: bool) -> Iterator[None]:
         lines = wrong.lines() if isinstance(wrong, JobError) else [str(wrong)]
         report = wrong.report
         if report is not None:
-            say_report(report, as_json=as_json)  # type: ignore[arg-type]
+            say_report(report, as_json=as_json, error=lines)  # type: ignore[arg-type]
         elif as_json:
-            state = "refused" if wrong.exit_code in (2, 4) else "incomplete"
-            print_json({"job": wrong.job or job, "state": state, "error": lines[0], "problems": lines})
+            say_report(_nothing_done(wrong, wrong.job or job), as_json=True, to_stdout=True, error=lines)
         mark = colour("error:", "red", stream_is_tty=sys.stderr.isatty())
         for line in lines:
             say(f"{mark} {line}")
@@ -65,10 +64,19 @@ def exit_codes(job: str, *, as_json: bool) -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def say_report(report: Report, *, as_json: bool, to_stdout: bool = False) -> None:
-    """Tell a report: as JSON on stdout, or in words."""
+def _nothing_done(wrong: BulksendError, job: str) -> Report:
+    """Return the summary of a run that did not begin."""
+    from bulksend.api.report import Report
+    from bulksend.model import JobState
+
+    state = JobState.REFUSED if wrong.exit_code in (2, 4) else JobState.INCOMPLETE
+    return Report(job, JobState.RUNNING if isinstance(wrong, JobLockedError) else state)
+
+
+def say_report(report: Report, *, as_json: bool, to_stdout: bool = False, error: Sequence[str] = ()) -> None:
+    """Tell a report: as JSON on stdout, or in words; with `error`, JSON says what went wrong too."""
     if as_json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), **({"error": error[0], "problems": list(error)} if error else {})})
     if as_json and to_stdout:
         return
     for line in _lines(report, is_tty=(sys.stdout if to_stdout else sys.stderr).isatty()):

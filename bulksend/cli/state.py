@@ -24,6 +24,8 @@ def status(job: JobFile, *, var: Vars = [], ledger: LedgerUrl = None, as_json: J
     with exit_codes(job.name, as_json=as_json):
         report = status_of(job, vars=variables(var), ledger=ledger)
         say_report(report, as_json=as_json, to_stdout=True)
+        if report.started_at is None:
+            say(f'job "{report.job}" was never run with this ledger')
         if not as_json and report.started_at is not None:
             typer.echo(f"  started     {at_local(report.started_at)}")
         if not as_json and report.finished_at is not None:

@@ -102,7 +102,7 @@ class Sender:
         settled: Callable[[Send, Settle], None],
         ref_of: Callable[[Send], Awaitable[str | None]],
     ) -> None:
-        """Deliver sends as they come, in order of arrival per account, until all are settled or the run stops.
+        """Deliver sends as they come, about in their order, until all are settled or the run stops.
 
         Returns normally when it was stopped; `failure` then says whether there was a reason. `settled` is called once
         the outcome is durable; `ref_of` gives what the account's own calls gave, once they are made.

@@ -136,12 +136,13 @@ class _Reader:
         policy = self._policy()
         limits = self._limits(provider)
         tables = self._provider_tables(provider, has_audience=audience is not None)
-        self._raise()
-        return Job(
+        job = Job(
             name, self.path, provider, accounts, audience, tables, limits, policy, self.lines, frozenset(self.loose)
         )
+        self._raise(job)
+        return job
 
-    def _raise(self) -> None:
+    def _raise(self, partial: Job | None = None) -> None:
         if self.faults:
             job = Job("", self.path, PROVIDERS["insider"], {}, None, {}, {}, Policy(), self.lines)
             # A field that is there under a misspelt name is not told as missing too.
@@ -152,7 +153,9 @@ class _Reader:
             }
             told = [one for one in dict.fromkeys(self.faults) if one.text != "is required" or one.path not in meant]
             problems = [job.problem(fault) for fault in told]
-            raise JobError(sorted(problems, key=lambda problem: problem.line or 0))
+            wrong = JobError(sorted(problems, key=lambda problem: problem.line or 0))
+            wrong.partial = partial
+            raise wrong
 
     def _fault(self, path: str, text: str) -> None:
         self.faults.append(Fault(path, text))
@@ -326,7 +329,7 @@ class _Reader:
             stop_after=None if stop_after is None else share(str(stop_after)),
             deadline_s=cast("float | None", values.get("deadline")),
             due=cast("float | None", values.get("due")),
-            max_lateness_s=cast(float, values.get("max_lateness", 0.0)),
+            max_lateness_s=cast("float | None", values.get("max_lateness")),
             resend_unknown=values.get("on_unknown") == "resend",
         )
 

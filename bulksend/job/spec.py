@@ -30,8 +30,8 @@ POLICY: Fields = {
     "max_sends": Field(Kind.INTEGER, "More sends than this: refused before the first call.", least=1),
     "stop_after": Field(Kind.TEXT, 'Share of rejects over the last 200 sends that stops the job: "5%".', check=share),
     "deadline": Field(Kind.DURATION, "How long a run may take.", least_s=1),
-    "due": Field(Kind.DATETIME, "When the run should start; refused when it is later than max_lateness after it."),
-    "max_lateness": Field(Kind.DURATION, "How much later than `due` a run may start; 0 s when absent."),
+    "due": Field(Kind.DATETIME, "When the run should start; see max_lateness."),
+    "max_lateness": Field(Kind.DURATION, "How much later than `due` a run may start."),
     "on_unknown": Field(
         Kind.TEXT, "hold: an unknown waits for a person; resend: sent once more at the end.", choices=("hold", "resend")
     ),
@@ -49,7 +49,7 @@ class Policy:
     deadline_s: float | None = None
     due: float | None = None
     """Seconds since the epoch."""
-    max_lateness_s: float = 0.0
+    max_lateness_s: float | None = None
     resend_unknown: bool = False
 
 

@@ -182,6 +182,9 @@ class Ledger(Protocol):
     async def set_size(self, job_id: int, *, rows: int, sends: int) -> None:
         """Record how large the audience is."""
 
+    async def save_summary(self, job_id: int, summary: Mapping[str, object]) -> None:
+        """Record the numbers so far of a job that runs."""
+
     async def find_job(self, name: str) -> JobRecord | None:
         """Return a job without taking its lock. A job that died is `incomplete`, not `running`."""
 

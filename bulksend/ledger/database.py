@@ -79,7 +79,12 @@ class Database:
         return Transaction(self._connection)
 
     def open(self, *, create: bool) -> bool:
-        """Open the file, made with mode 0600 when it is new; False when it is not there and shall not be made."""
+        """Open the file, made with mode 0600 when it is new; False when it is not there and shall not be made.
+
+        Once open, it stays so.
+        """
+        if self._db is not None:
+            return True
         if self.path.is_dir():
             raise LedgerError(f"the ledger {self.path} is a directory")
         if not self.path.exists():

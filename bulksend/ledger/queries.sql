@@ -18,6 +18,9 @@ UPDATE job SET state = :state, holder = NULL, stop_requested = 0, summary = :sum
                finished_at = CASE WHEN :finished THEN :now ELSE finished_at END
 WHERE id = :job_id AND state = 'running';
 
+-- save_summary --
+UPDATE job SET summary = :summary WHERE id = :job_id;
+
 -- set_size --
 UPDATE job SET rows = :rows, sends = :sends WHERE id = :job_id;
 

@@ -116,6 +116,11 @@ class SqliteLedger:
         """Record how large the audience is."""
         await self._db.run(lambda: self._db.execute("set_size", job_id=job_id, rows=rows, sends=sends))
 
+    async def save_summary(self, job_id: int, summary: Mapping[str, object]) -> None:
+        """Record the numbers so far."""
+        text = json.dumps(summary)
+        await self._db.run(lambda: self._db.execute("save_summary", job_id=job_id, summary=text))
+
     async def find_job(self, name: str) -> JobRecord | None:
         """Return a job; whether it is still running is asked of its lock."""
 

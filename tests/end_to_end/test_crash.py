@@ -60,7 +60,7 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
         _wait_for_status(folder, "running")
         time.sleep(0.5)
         running.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+        time.sleep(1.0)
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=15)
         assert running.returncode == 75

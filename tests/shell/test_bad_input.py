@@ -607,7 +607,16 @@ def test_a_job_file_that_is_not_text(shell: Shell) -> None:
     assert_said(said.errors, ["job.toml: is not UTF-8 text"])
 
 
-@pytest.mark.parametrize("command", ["status", "stop", "resolve"])
+def test_status_is_0_for_a_job_that_was_never_run(shell: Shell) -> None:
+    before = shell.listing()
+    said = shell.call("status", "job.toml", "--json")
+    assert said.code == 0
+    assert (said.data["job"], said.data["state"], said.data["sends"]["total"]) == ("sale", "incomplete", 0)
+    assert "was never run" in said.stderr
+    assert shell.listing() == before
+
+
+@pytest.mark.parametrize("command", ["stop", "resolve"])
 def test_a_job_that_was_never_run(shell: Shell, command: str) -> None:
     before = shell.listing()
     said = shell.call(command, "job.toml")

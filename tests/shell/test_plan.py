@@ -335,8 +335,33 @@ def test_plan_warns_of_a_secret_that_a_row_picks_and_that_is_not_there(shell: Sh
 
 
 def test_plan_warns_of_a_due_time_that_is_over(shell: Shell) -> None:
-    shell.add('[policy]\ndue = "2020-01-01T00:00:00Z"')
+    shell.add('[policy]\ndue = "2020-01-01T00:00:00Z"\nmax_lateness = "30m"')
     said = shell.call("plan", "job.toml")
     assert (said.code, said.errors) == (0, [])
     assert len(said.warnings) == 1
     assert said.warnings[0].startswith(f"job.toml:{shell.line('due =')}: policy.due: ")
+
+
+def test_due_without_max_lateness_is_no_limit(shell: Shell) -> None:
+    shell.add('[policy]\ndue = "2020-01-01T00:00:00Z"')
+    said = shell.call("plan", "job.toml")
+    assert (said.code, said.errors, said.warnings) == (0, [], [])
+
+
+def test_faults_of_the_file_do_not_hide_those_of_secrets_columns_and_keys(shell: Shell) -> None:
+    shell.edit(("${city}", "${cty}"), ('ttl = "', 'ttl = "300 days '), ("env:INSIDER_TOKEN", "env:NOT_SET_ANYWHERE"))
+    shell.write("stores.csv", "store_id,city\na,Oslo\na,Bergen\n")
+    said = shell.call("run", "job.toml")
+    assert said.code == 2
+    text = "\n".join(said.errors)
+    assert "launch.ttl: is longer than 240 hours" in text
+    assert "no column 'cty'" in text
+
+
+def test_faults_of_the_file_stand_beside_bad_keys_and_unset_secrets(shell: Shell) -> None:
+    shell.edit(('ttl = "', 'ttl = "300 days '), ("env:INSIDER_TOKEN", "env:NOT_SET_ANYWHERE"))
+    shell.write("stores.csv", "store_id,city\na,Oslo\na,Bergen\n")
+    text = "\n".join(shell.call("run", "job.toml").errors)
+    assert "launch.ttl: is longer than 240 hours" in text
+    assert "NOT_SET_ANYWHERE is not set" in text
+    assert "stores.csv, row 2 (key a): row 1 has the same key" in text
