@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bulksend.errors import BulksendError, JobError, Problem
 from bulksend.job.accounts import Accounts, read_secret
+from bulksend.job.check import check_rows
 from bulksend.job.file import Job, load_job
 from bulksend.job.render import Renderer
 from bulksend.ledger.base import Ledger
@@ -131,17 +132,25 @@ def load_whole(
         if not any(field.startswith("audience") for field in told):
             further = _further_problems(wrong.partial, with_secrets=with_secrets)
         # What follows from a fault that is told already is not told beside it.
-        raise JobError([*wrong.problems, *(one for one in further if one.field not in told)]) from None
+        fields = {_table_field(field) for field in told}
+        raise JobError([*wrong.problems, *(one for one in further if _table_field(one.field) not in fields)]) from None
+
+
+def _table_field(path: str | None) -> str | None:
+    """Return the field of a table that a dotted path leads into: `launch.target` for `launch.target.values`."""
+    return None if path is None else ".".join(path.split(".")[:2])
 
 
 def _further_problems(job: Job, *, with_secrets: bool) -> list[Problem]:
-    """Return what can be told of a job whose file has faults: unset secrets, unknown columns, bad keys."""
+    """Return what can be told of a job whose file has faults: unset secrets, unknown columns, bad keys and rows."""
     problems: list[Problem] = []
     try:
         with open_job(job) as opened:
             problems += secret_problems(opened) if with_secrets else []
             if opened.audience is not None:
                 problems += key_problems(opened.audience.check_keys(), opened.audience.label)
+                batches = opened.audience.rows(opened.renderer.columns)
+                problems += check_rows(opened.renderer, batches, with_secrets=False, stopping=lambda: False).problems
     except JobError as also:
         problems += also.problems
     except (BulksendError, ValueError, TypeError, KeyError, AssertionError):

@@ -43,6 +43,8 @@ class Job:
     lines: Mapping[str, int]
     loose: frozenset[str] = frozenset()
     """Dotted paths whose value came from a variable, so that a number may stand as text."""
+    faulty: bool = False
+    """True for a job whose file has faults: its rows can be checked further, but no send is made of them."""
 
     @property
     def base_dir(self) -> Path:
@@ -137,7 +139,17 @@ class _Reader:
         limits = self._limits(provider)
         tables = self._provider_tables(provider, has_audience=audience is not None)
         job = Job(
-            name, self.path, provider, accounts, audience, tables, limits, policy, self.lines, frozenset(self.loose)
+            name,
+            self.path,
+            provider,
+            accounts,
+            audience,
+            tables,
+            limits,
+            policy,
+            self.lines,
+            frozenset(self.loose),
+            faulty=bool(self.faults),
         )
         self._raise(job)
         return job

@@ -58,7 +58,7 @@ class _Table:
         dynamic = self.template.dynamic
         body, faults = read_table(self._fields, body, self.name, loose=dynamic, only=self._looked_at)
         faults += self._job.provider.check(self.name, body)
-        if faults:
+        if faults or self._job.faulty:
             return None, faults
         try:
             return self._job.provider.step(self.endpoint, self.name, body, account), []

@@ -360,8 +360,9 @@ def test_faults_of_the_file_do_not_hide_those_of_secrets_columns_and_keys(shell:
 
 def test_faults_of_the_file_stand_beside_bad_keys_and_unset_secrets(shell: Shell) -> None:
     shell.edit(('ttl = "', 'ttl = "300 days '), ("env:INSIDER_TOKEN", "env:NOT_SET_ANYWHERE"))
-    shell.write("stores.csv", "store_id,city\na,Oslo\na,Bergen\n")
+    shell.write("stores.csv", f"store_id,city\na,Oslo\na,Bergen\nb,{'x' * 120}\n")
     text = "\n".join(shell.call("run", "job.toml").errors)
+    assert "stores.csv, row 3 (key b): launch.title: has " in text
     assert "launch.ttl: is longer than 240 hours" in text
     assert "NOT_SET_ANYWHERE is not set" in text
     assert "stores.csv, row 2 (key a): row 1 has the same key" in text
