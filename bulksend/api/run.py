@@ -73,7 +73,6 @@ class Run:
         self._watch: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._interrupted: InterruptedRunError | None = None
-        self._settled_before = 0
 
     def observe(self, event: Event) -> None:
         for observer in tuple(self._observers):
@@ -102,7 +101,6 @@ class Run:
         holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
         before, turned = await self.ledger.start_job(self.job.name, holder, vendor=_vendor(self.opened))
         self._record = before
-        self._settled_before = before.counts.settled + turned
         if turned:
             self.observe(Event(EventName.LEDGER_RECOVERED, self.job.name, count=turned))
         self._engine = Engine(
@@ -132,7 +130,7 @@ class Run:
             left_s = self.job.policy.deadline_s - (time.monotonic() - self.began_s)
             self._deadline = asyncio.get_running_loop().call_later(max(0.0, left_s), self._launch.guard, text)
         self._watch = asyncio.create_task(self._watch_stop(before.id))
-        settled = self._settled_before if not self._limited else None
+        settled = before.counts.settled + turned if not self._limited else None
         self.observe(Event(EventName.RUN_STARTED, self.job.name, count=self.total, settled=settled))
         return before
 

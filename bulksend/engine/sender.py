@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from bulksend.engine.lane import Lane, Permits
 from bulksend.engine.limiter import Gate, StoppedError
@@ -344,7 +345,8 @@ class Sender:
             gate = self._gates.get((account.identity, endpoint.name))
             if gate is None:
                 limit = self._limit_of(endpoint.name)
-                gate = Gate(account.identity, endpoint.name, limit, self._ledger, wall=self._wall)
+                told = partial(self._tell.limit_changed, endpoint, account)
+                gate = Gate(account.identity, endpoint.name, limit, self._ledger, wall=self._wall, on_change=told)
                 self._gates[account.identity, endpoint.name] = gate
                 if self.stopping:
                     gate.close(StoppedError())

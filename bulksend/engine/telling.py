@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bulksend.engine.lane import Lane
+from bulksend.engine.rate import Bucket
 from bulksend.engine.retry import Again, Settle
-from bulksend.model import Endpoint, Event, EventName, Lost, NotSent, Reply, Send, State
+from bulksend.model import Account, Endpoint, Event, EventName, Lost, NotSent, Reply, Send, State
 
 __all__ = ["Teller"]
 
@@ -56,6 +57,11 @@ class Teller:
                 duration_s=again.pause_s,
             )
         )
+
+    def limit_changed(self, endpoint: Endpoint, account: Account, bucket: Bucket) -> None:
+        """The pace of an endpoint was fitted to how much the way to the vendor varies, or to its 429s."""
+        pace = f"now {bucket.rate_per_s * 60:,.1f}/min, {bucket.burst} at once at most"
+        self._observe(Event(EventName.LIMIT_CHANGED, self._job, endpoint.name, account.name, reason=pace))
 
     def settled(self, send: Send, endpoint: Endpoint | None, settle: Settle, attempt: int) -> None:
         """A send has its outcome, and the ledger has it too."""

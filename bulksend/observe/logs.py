@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, cast
@@ -40,8 +39,6 @@ _LEVEL = {
     EventName.RUN_FAILED: "error",
 }
 """Everything else is info. The routine of every single send is debug: a log file has it, the terminal does not."""
-
-Write = Callable[[EventName, dict[str, object]], None]
 
 
 class Logs:

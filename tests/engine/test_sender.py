@@ -779,3 +779,15 @@ def test_a_crash_leaves_unknown_what_was_in_flight_and_it_is_not_made_again(tmp_
         assert vendor.made == {"k1": 1, "k2": 1}
 
     in_engine(tmp_path, vendor, again)
+
+
+def test_a_limit_whose_pace_changes_is_told(tmp_path: Path) -> None:
+    """A 429 without Retry-After makes the margin for jitter grow, and with it the pace of the endpoint slower."""
+
+    async def check(engine: Engine) -> None:
+        await engine.run([send_of(1)])
+        told = engine.named(EventName.LIMIT_CHANGED)
+        assert [(event.endpoint, event.count) for event in told] == [(LAUNCH.name, None)]
+        assert (told[0].reason or "").startswith("now ")
+
+    in_engine(tmp_path, Vendor({"k1": [LIMITED, ACCEPTED]}), check)
