@@ -35,6 +35,12 @@ def emulate(
     campaign: Annotated[
         list[int], typer.Option("--campaign", metavar="ID", help="A campaign that exists from the start.")
     ] = [],
+    segment: Annotated[
+        list[str], typer.Option("--segment", metavar="ID", help="A segment that exists; without any, all do.")
+    ] = [],
+    webhook: Annotated[
+        str | None, typer.Option("--webhook", metavar="URL", help="Where the vendor's webhooks go.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Faults, latency and credentials follow from it.")] = 0,
     retry_after: Annotated[bool, typer.Option("--retry-after", help="Send Retry-After with a 429.")] = False,
     until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
@@ -52,7 +58,18 @@ def emulate(
     with exit_codes("emulate", as_json=False):
         try:
             config = EmulatorConfig.from_texts(
-                providers or (), port, host, limit, latency, fault, accounts, seed, campaign, retry_after=retry_after
+                providers or (),
+                port,
+                host,
+                limit,
+                latency,
+                fault,
+                accounts,
+                seed,
+                campaign,
+                segment,
+                retry_after=retry_after,
+                webhook=webhook,
             )
         except ValueError as wrong:
             raise JobError(str(wrong)) from None

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from bulksend.emulators.window import Window
 
-__all__ = ["Account", "Call", "Endpoint", "Provider", "ProviderSpec", "Reply", "Setup"]
+__all__ = ["Account", "Call", "Endpoint", "Hook", "Provider", "ProviderSpec", "Reply", "Setup"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,26 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Hook:
+    """A webhook that has fallen due: the whole body as it is signed, and the vendor's own headers."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
-    """What a provider is made from: how many accounts, the ids that exist beforehand, and its own randomness."""
+    """What a provider is made from.
+
+    `campaigns` and `segments` are ids that exist beforehand; without `segments`, any that a call names is taken to
+    exist. `started_at_s` is when the server started, in seconds since the epoch: a call's time is that plus `now_s`.
+    """
 
     accounts: int
     campaigns: tuple[int, ...]
     rng: random.Random
+    segments: tuple[str, ...] = ()
+    started_at_s: float = 0.0
 
 
 class Provider(Protocol):
@@ -86,10 +100,16 @@ class Provider(Protocol):
         """Validate the call, make its effect, and return the answer."""
 
     def failed(self, endpoint: str, status: int) -> Reply:
-        """Return the documented answer for a call over the limit (429) or for a server in trouble."""
+        """Return the documented answer for a call over the limit (429) or for a server in trouble.
+
+        `endpoint` is empty, and `status` 404, for a path that the vendor does not have.
+        """
 
     def headers(self, endpoint: str, window: Window | None, now_s: float) -> Mapping[str, str]:
         """Return what the vendor puts on every reply about the state of the limit."""
+
+    def hooks(self, now_s: float) -> Sequence[Hook]:
+        """Return the webhooks that have fallen due since the last time; asked for only where somebody listens."""
 
 
 @dataclass(frozen=True, slots=True)

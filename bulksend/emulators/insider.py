@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from bulksend.emulators import Account, Call, Endpoint, ProviderSpec, Reply, Setup
+from bulksend.emulators import Account, Call, Endpoint, Hook, ProviderSpec, Reply, Setup
 from bulksend.emulators.window import Window
 
 __all__ = ["PROVIDER", "Insider"]
@@ -103,6 +103,10 @@ class Insider:
     def headers(self, endpoint: str, window: Window | None, now_s: float) -> Mapping[str, str]:
         """Return none: the vendor sends no quota headers."""
         return {}
+
+    def hooks(self, now_s: float) -> Sequence[Hook]:
+        """Return none: the pages know no webhook."""
+        return ()
 
     def _create(self, body: Mapping[str, object], state: _State) -> Reply:
         title = body.get("title")

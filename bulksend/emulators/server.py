@@ -17,9 +17,10 @@ from types import MappingProxyType
 from typing import Final
 
 import orjson
-from aiohttp import web
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp.typedefs import Handler, Middleware
 
-from bulksend.emulators import Account, Call, ProviderSpec, Reply, Setup, insider
+from bulksend.emulators import Account, Call, Hook, ProviderSpec, Reply, Setup, insider
 from bulksend.emulators.faults import (
     NO_LATENCY,
     Fault,
@@ -40,6 +41,9 @@ _KEEPALIVE_S: Final = 75.0
 _SHUTDOWN_S: Final = 0.5  # how long calls in flight are waited for at the end
 _BACKLOG: Final = 1024
 _MAX_BODY_BYTES: Final = 64 * 2**20
+_HOOK_POLL_S: Final = 0.02
+_HOOK_TRIES: Final = 3
+_HOOK_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class EmulatorConfig:
     seed: int = 0
     campaigns: tuple[int, ...] = ()
     retry_after: bool = False
+    segments: tuple[str, ...] = ()
+    webhook: str | None = None
 
     @classmethod
     def from_texts(
@@ -69,13 +75,16 @@ class EmulatorConfig:
         accounts: int = 1,
         seed: int = 0,
         campaigns: Iterable[int] = (),
+        segments: Iterable[str] = (),
         *,
         retry_after: bool = False,
+        webhook: str | None = None,
     ) -> EmulatorConfig:
         """Read the flags of the shell; no provider means all. Raises ValueError with one line naming the bad text.
 
-        `campaigns` are the ids of campaigns that exist from the start; `retry_after` puts Retry-After on the 429
-        of a limit, which the vendors send only sometimes.
+        `campaigns` are the ids of campaigns that exist from the start, and so are `segments`; without any, every
+        segment does. `retry_after` puts Retry-After on the 429 of a limit, which the vendors send only sometimes.
+        `webhook` is the address that gets the vendor's webhooks.
         """
         specs = tuple(_load(name) for name in dict.fromkeys(providers) or _PROVIDERS)
         endpoints = [endpoint.name for spec in specs for endpoint in spec.endpoints]
@@ -83,6 +92,8 @@ class EmulatorConfig:
             raise ValueError(f"accounts {accounts}: there must be at least one")
         if not 0 <= port <= 65536 - len(specs):
             raise ValueError(f"port {port}: there is no such port for each of {len(specs)} providers")
+        if webhook is not None and not webhook.startswith(("http://", "https://")):
+            raise ValueError(f"webhook {webhook!r}: not an address such as http://127.0.0.1:8080/hook")
         parsed = tuple(parse_fault(text, endpoints) for text in faults)
         FaultDice(parsed, endpoints, random.Random())  # refuses shares that add up to more than all calls
         return cls(
@@ -96,6 +107,8 @@ class EmulatorConfig:
             seed=seed,
             campaigns=tuple(campaigns),
             retry_after=retry_after,
+            segments=tuple(segments),
+            webhook=webhook,
         )
 
 
@@ -165,7 +178,8 @@ class _Emulator:
         self._config = config
         self._latency = config.latency
         # Separate sources of randomness, so that one feature's draws never shift those of another.
-        setup = Setup(config.accounts, config.campaigns, random.Random(f"{config.seed}:{spec.name}:provider"))
+        rng = random.Random(f"{config.seed}:{spec.name}:provider")
+        setup = Setup(config.accounts, config.campaigns, rng, config.segments, time.time())
         self._provider = spec.build(setup)
         self._latency_rng = random.Random(f"{config.seed}:{spec.name}:latency")
         names = [endpoint.name for endpoint in spec.endpoints]
@@ -215,6 +229,25 @@ class _Emulator:
             return await deliver(request, response, fault) if fault else response
 
         return handle
+
+    def middleware(self) -> Middleware:
+        """Return what gives the vendor's own answer to a path that it does not have."""
+
+        @web.middleware
+        async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+            if isinstance(request.match_info.http_exception, web.HTTPNotFound):
+                return _respond(self._provider.failed("", 404))
+            return await handler(request)
+
+        return answer
+
+    async def send_hooks(self, url: str) -> None:
+        """Post the provider's webhooks as they fall due, for as long as this runs; each is tried three times."""
+        async with ClientSession(timeout=ClientTimeout(total=_HOOK_TIMEOUT_S)) as session, asyncio.TaskGroup() as posts:
+            while True:
+                for hook in self._provider.hooks(self._now_s()):
+                    posts.create_task(_post(session, url, hook))
+                await asyncio.sleep(_HOOK_POLL_S)
 
     def _now_s(self) -> float:
         return time.monotonic() - self._started_s
@@ -306,6 +339,18 @@ def _respond(reply: Reply) -> web.Response:
     return web.Response(body=body, status=reply.status, headers=reply.headers, content_type="application/json")
 
 
+async def _post(session: ClientSession, url: str, hook: Hook) -> None:
+    for attempt in range(1, _HOOK_TRIES + 1):
+        headers = {"Content-Type": "application/json", "X-Webhook-Attempt": str(attempt), **hook.headers}
+        try:
+            async with session.post(url, data=hook.body, headers=headers) as response:
+                if response.ok:
+                    return
+        except (ClientError, OSError, TimeoutError):
+            pass  # nobody listens yet, or no more
+        await asyncio.sleep(attempt * 0.2)
+
+
 def _retry_after(reply: Reply, seconds: float) -> Reply:
     # Rounded up, and never to 0: whoever waits as long as told to is not refused again.
     return _with_headers(reply, {"Retry-After": str(max(1, math.ceil(seconds)))})
@@ -329,13 +374,16 @@ async def serve(config: EmulatorConfig, ready: Callable[[dict[str, object]], Non
             shown = f"[{config.host}]" if ":" in config.host else config.host
             accounts = [{"url": f"http://{shown}:{port}", **each} for each in emulator.credentials]
             listening[spec.name] = {**accounts[0], "accounts": accounts} if len(accounts) > 1 else accounts[0]
+            if config.webhook is not None:
+                hooks = asyncio.create_task(emulator.send_hooks(config.webhook))
+                stack.callback(hooks.cancel)
         ready(listening)
         await stop.wait()
 
 
 async def _listen(emulator: _Emulator, host: str, port: int, stack: AsyncExitStack) -> int:
     """Open one port, to be closed by `stack`, and return its number."""
-    app = web.Application(client_max_size=_MAX_BODY_BYTES)
+    app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[emulator.middleware()])
     app.add_routes(emulator.routes())
     runner = web.AppRunner(
         app, access_log=None, keepalive_timeout=_KEEPALIVE_S, shutdown_timeout=_SHUTDOWN_S, handle_signals=False
