@@ -1,4 +1,4 @@
-"""Insider One web push, as its pages say: create v1, launch v1 and v2, delete v1.
+"""Insider One web push, as its pages say: create v1, launch v1 and v2, delete v1, statistics v1.
 
 Written from "Create a Single Web Push", "Launch Single Web Push v2" and the sheet of facts, section 2. Where the
 pages are silent, the choice is marked UNCONFIRMED.
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
-from bulksend.emulators import Account, Call, Endpoint, Hook, ProviderSpec, Reply, Setup
+from bulksend.emulators import Account, Call, Endpoint, Hook, ProviderSpec, Reply, Setup, insider_statistics
+from bulksend.emulators.insider_statistics import Launches
 from bulksend.emulators.window import Window
 
 __all__ = ["PROVIDER", "Insider"]
@@ -21,6 +22,7 @@ _CREATE: Final = "insider.create"
 _LAUNCH: Final = "insider.launch"
 _LAUNCH_V1: Final = "insider.launch_v1"
 _DELETE: Final = "insider.delete"
+_STATISTICS: Final = "insider.statistics"
 
 _TITLE_MAX: Final = 100  # UNCONFIRMED: counted in code points
 _DESCRIPTION_MAX: Final = 255
@@ -42,9 +44,9 @@ _FAILED: Final[Mapping[int, object]] = MappingProxyType(
 class _Campaign:
     """A campaign of one account; `is_all` and `title` are None where it existed before the emulator."""
 
+    launches: Launches
     title: str | None = None
     is_all: bool | None = None
-    launches: int = 0
 
 
 @dataclass(slots=True)
@@ -59,10 +61,12 @@ class Insider:
     """The web push API of Insider One for a number of accounts; campaign ids count up over all of them."""
 
     def __init__(self, setup: Setup) -> None:
+        self._started_at_s = setup.started_at_s
         self._accounts = _make_accounts(setup.accounts, setup.rng)
         self._by_token = {account.credentials["token"]: account for account in self._accounts}
         self._states = {
-            account.id: _State({str(each): _Campaign() for each in setup.campaigns}) for account in self._accounts
+            account.id: _State({str(each): _Campaign(Launches(each)) for each in setup.campaigns})
+            for account in self._accounts
         }
         # Above the ids that exist, so that none is given twice.
         self._last_id = max(setup.rng.randrange(20_000, 90_000), *setup.campaigns, 0)
@@ -74,18 +78,24 @@ class Insider:
 
     def authenticate(self, call: Call) -> Account | Reply:
         """Match the Bearer token; a `partner_id` that is missing or no string is left to validation (400)."""
+        unauthorized = insider_statistics.UNAUTHORIZED if call.endpoint == _STATISTICS else _UNAUTHORIZED
         scheme, _, token = call.headers.get("Authorization", "").partition(" ")
         account = self._by_token.get(token)
         if scheme != "Bearer" or account is None:
-            return _UNAUTHORIZED
+            return unauthorized
         partner_id = call.body.get("partner_id") if isinstance(call.body, dict) else None
         if isinstance(partner_id, str) and partner_id and partner_id != account.id:
-            return _UNAUTHORIZED  # UNCONFIRMED: inferred, the pages name only the token
+            return unauthorized  # UNCONFIRMED: inferred, the pages name only the token
         return account
 
     def judge(self, call: Call, account: Account) -> Reply:
-        """Validate, then create, launch or delete; everything that the pages call required is enforced."""
+        """Validate, then create, launch, delete or count; everything that the pages call required is enforced."""
         body = call.body
+        if call.endpoint == _STATISTICS:
+            # UNCONFIRMED: that a deleted campaign is no longer counted.
+            found = self._states[account.id].campaigns.items()
+            named = ((each.title or f"Campaign {campaign_id}", each.launches) for campaign_id, each in found)
+            return insider_statistics.answer(call.path, body, named)
         if not isinstance(body, dict) or not _is_text(body.get("partner_id")):
             return _BAD_REQUEST
         state = self._states[account.id]
@@ -94,10 +104,12 @@ class Insider:
         campaign_id = call.params["campaign_id"]
         if call.endpoint == _DELETE:
             return _delete(campaign_id, state)
-        return _launch(campaign_id, body, state)
+        return _launch(campaign_id, body, state, self._started_at_s + call.now_s)
 
     def failed(self, endpoint: str, status: int) -> Reply:
-        """Return the documented body of 424 and 429, and none for 500 and 503."""
+        """Return the documented body of 424 and 429, and none for 500 and 503; statistics have 403 for 429."""
+        if endpoint == _STATISTICS and status == 429:
+            return insider_statistics.THROTTLED
         return Reply(status, _FAILED.get(status))
 
     def headers(self, endpoint: str, window: Window | None, now_s: float) -> Mapping[str, str]:
@@ -117,7 +129,7 @@ class Insider:
             return _BAD_REQUEST
         self._last_id += 1
         state.titles.add(str(title))
-        state.campaigns[str(self._last_id)] = _Campaign(str(title), is_all)
+        state.campaigns[str(self._last_id)] = _Campaign(Launches(self._last_id), str(title), is_all)
         return _success(201, self._last_id)
 
 
@@ -133,7 +145,7 @@ def _success(status: int, campaign_id: int) -> Reply:
     return Reply(status, {"success": True, "campaign_id": campaign_id}, effect=campaign_id)
 
 
-def _launch(campaign_id: str, body: Mapping[str, object], state: _State) -> Reply:
+def _launch(campaign_id: str, body: Mapping[str, object], state: _State, at_s: float) -> Reply:
     # UNCONFIRMED: that a bad body is told before an unknown campaign.
     if not _launch_body_is_valid(body):
         return _BAD_REQUEST
@@ -143,14 +155,14 @@ def _launch(campaign_id: str, body: Mapping[str, object], state: _State) -> Repl
     target = body.get("target")
     if campaign.is_all:
         # Sent once, says the page; UNCONFIRMED: what a second launch is answered. A target is ignored.
-        if campaign.launches:
+        if campaign.launches.by_day:
             return _BAD_REQUEST
     elif target is None:
         if campaign.is_all is False:
             return _BAD_REQUEST
     elif not _is_target(target):
         return _BAD_REQUEST
-    campaign.launches += 1
+    campaign.launches.add(at_s, str(body["link"]))
     return _success(200, int(campaign_id))
 
 
@@ -214,6 +226,7 @@ PROVIDER: Final = ProviderSpec(
         Endpoint(_LAUNCH, (("POST", "/v2/single/{campaign_id}"),), "6000/min"),
         Endpoint(_LAUNCH_V1, (("POST", "/v1/single/{campaign_id}"),), "30/min"),
         Endpoint(_DELETE, (("DELETE", "/v1/single/{campaign_id}"),), "30/min"),
+        Endpoint(_STATISTICS, insider_statistics.ROUTES, "30/min"),
     ),
     build=Insider,
 )

@@ -20,7 +20,7 @@ import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from aiohttp.typedefs import Handler, Middleware
 
-from bulksend.emulators import Account, Call, Hook, ProviderSpec, Reply, Setup, insider
+from bulksend.emulators import Account, Call, Hook, ProviderSpec, Reply, Setup, batch, insider, stream, usercom
 from bulksend.emulators.faults import (
     NO_LATENCY,
     Fault,
@@ -36,7 +36,9 @@ from bulksend.emulators.window import Limit, Window, parse_limit
 
 __all__ = ["EmulatorConfig", "serve"]
 
-_PROVIDERS: Final[Mapping[str, ProviderSpec]] = MappingProxyType({spec.name: spec for spec in (insider.PROVIDER,)})
+_PROVIDERS: Final[Mapping[str, ProviderSpec]] = MappingProxyType(
+    {spec.name: spec for spec in (batch.PROVIDER, insider.PROVIDER, stream.PROVIDER, usercom.PROVIDER)}
+)
 _KEEPALIVE_S: Final = 75.0
 _SHUTDOWN_S: Final = 0.5  # how long calls in flight are waited for at the end
 _BACKLOG: Final = 1024

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bulksend.emulators.server import EmulatorConfig, serve
+from bulksend.emulators.server import _PROVIDERS, EmulatorConfig, serve
 
 _CAMPAIGN = 25696
 
@@ -330,7 +330,8 @@ def test_a_taken_port_is_an_error() -> None:
 
 
 def test_no_provider_means_all() -> None:
-    assert [spec.name for spec in EmulatorConfig.from_texts().providers] == ["insider"]
+    assert [spec.name for spec in EmulatorConfig.from_texts().providers] == list(_PROVIDERS)
+    assert {"batch", "insider"} <= set(_PROVIDERS)
 
 
 @pytest.mark.parametrize(
