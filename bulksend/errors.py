@@ -42,7 +42,7 @@ class Problem:
     """One thing that is wrong with the input, and where it stands.
 
     `line` counts from 1 in the job file; `row` counts the audience's data rows from 1 (a CSV header is not a row).
-    The text never holds a value of the row other than its key.
+    The text never holds a value of the row other than its key. `late` where only time has made it wrong.
     """
 
     text: str
@@ -51,6 +51,7 @@ class Problem:
     row: int | None = None
     key: str | None = None
     field: str | None = None
+    late: bool = False
 
     def __str__(self) -> str:
         where = self.file or ""

@@ -11,7 +11,7 @@ from math import isfinite
 
 from bulksend.duration import parse_duration
 
-__all__ = ["Fault", "Field", "Fields", "Kind", "did_you_mean", "json_schema", "read_table", "unknown_fields"]
+__all__ = ["Fault", "Field", "Fields", "Kind", "Zone", "did_you_mean", "json_schema", "read_table", "unknown_fields"]
 
 
 class Kind(StrEnum):
@@ -27,15 +27,31 @@ class Kind(StrEnum):
     ANY = "a value"
 
 
+class Zone(StrEnum):
+    """What a date and time without a zone means."""
+
+    REQUIRED = "required"
+    """Nothing: it is refused."""
+    UTC = "utc"
+    LOCAL = "local"
+    """The receiver's own time; one with a zone is refused, and the value stays a text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: its kind and the rules that hold for it alone. `about` is the line that `schema` and `init` show."""
+    """One field: its kind and the rules that hold for it alone. `about` is the line that `schema` and `init` show.
+
+    `choices` of a date and time are words that may stand in its place. `fields` are those of a table, or of each item
+    of a list; `item` is what each item of a list of plain values is.
+    """
 
     kind: Kind
     about: str = ""
     required: bool = False
     most_chars: int | None = None
+    least_chars: int = 1
     least: int | None = None
+    most: int | None = None
     https: bool = False
     choices: tuple[str, ...] = ()
     pattern: str | None = None
@@ -46,6 +62,9 @@ class Field:
     most_s: float | None = None
     least_s: float | None = None
     fields: Mapping[str, Field] = field(default_factory=dict)
+    item: Field | None = None
+    most_items: int | None = None
+    zone: Zone = Zone.REQUIRED
 
 
 Fields = Mapping[str, Field]
@@ -57,6 +76,8 @@ class Fault:
 
     path: str
     text: str
+    late: bool = False
+    """True where only time has made it wrong: it was right once."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -77,8 +98,12 @@ def unknown_fields(fields: Fields, body: Mapping[str, object], path: str) -> lis
         known = fields.get(name)
         if known is None:
             faults.append(Fault(f"{path}.{name}", f"unknown field{did_you_mean(name, fields)}"))
-        elif known.kind is Kind.TABLE and known.fields and isinstance(value, Mapping):
+        elif known.fields and isinstance(value, Mapping):
             faults += unknown_fields(known.fields, value, f"{path}.{name}")
+        elif known.fields and isinstance(value, list):
+            for number, item in enumerate(value, 1):
+                if isinstance(item, Mapping):
+                    faults += unknown_fields(known.fields, item, f"{path}.{name}[{number}]")
     return faults
 
 
@@ -116,6 +141,28 @@ def read_table(
             values[name] = _read(spec, value, loose=name in loose)
         except ValueError as wrong:
             faults.append(Fault(f"{path}.{name}", str(wrong)))
+            continue
+        if isinstance(items := values[name], list) and (spec.fields or spec.item):
+            values[name], inner = _read_items(spec, items, f"{path}.{name}", loose=name in loose)
+            faults += inner
+    return values, faults
+
+
+def _read_items(spec: Field, items: list[object], path: str, *, loose: bool) -> tuple[list[object], list[Fault]]:
+    """Read each item of a list; they are counted from 1."""
+    values: list[object] = []
+    faults: list[Fault] = []
+    for number, item in enumerate(items, 1):
+        where = f"{path}[{number}]"
+        if spec.fields and isinstance(item, Mapping):
+            value, inner = read_table(spec.fields, item, where, loose=spec.fields if loose else ())
+            values.append(value)
+            faults += inner
+            continue
+        try:
+            values.append(_read(spec.item or Field(Kind.TABLE), item, loose=loose))
+        except ValueError as wrong:
+            faults.append(Fault(where, str(wrong)))
     return values, faults
 
 
@@ -130,12 +177,14 @@ def _read(spec: Field, value: object, *, loose: bool) -> object:
         case Kind.DURATION:
             return _read_duration(spec, value)
         case Kind.DATETIME:
-            return _read_datetime(value)
+            return _read_datetime(spec, value)
         case Kind.LIST:
             if not isinstance(value, list):
                 raise ValueError(f"must be a list, not {_called(value)}")
             if not value:
                 raise ValueError("must not be empty")
+            if spec.most_items is not None and len(value) > spec.most_items:
+                raise ValueError(f"has {len(value):,} items, at most {spec.most_items:,} are allowed")
             return value
         case Kind.TABLE:
             if not isinstance(value, Mapping):
@@ -154,6 +203,8 @@ def _read_text(spec: Field, value: object, *, loose: bool) -> str:
         raise ValueError("must not be blank")
     if spec.most_chars is not None and len(value) > spec.most_chars:
         raise ValueError(f"has {len(value)} characters, at most {spec.most_chars} are allowed")
+    if len(value) < spec.least_chars:
+        raise ValueError(f"has {len(value)} characters, at least {spec.least_chars} are needed")
     if spec.https and not re.match(r"https://[^\s/]", value):
         raise ValueError("must be an https:// address")
     if spec.choices and value not in spec.choices:
@@ -174,6 +225,8 @@ def _read_integer(spec: Field, value: object, *, loose: bool) -> int:
         raise ValueError(f"must be a whole number, not {_called(value)}")
     if spec.least is not None and value < spec.least:
         raise ValueError(f"must be at least {spec.least}")
+    if spec.most is not None and value > spec.most:
+        raise ValueError(f"must be at most {spec.most:,}")
     return value
 
 
@@ -199,17 +252,27 @@ def _read_duration(spec: Field, value: object) -> float:
     return seconds
 
 
-def _read_datetime(value: object) -> float:
-    """Return seconds since the epoch."""
-    from datetime import datetime
+def _read_datetime(spec: Field, value: object) -> float | str:
+    """Return seconds since the epoch; a word of `choices`, or a receiver's local time, as text."""
+    from datetime import UTC, datetime
 
+    example = "2026-04-01T06:00:00" if spec.zone is Zone.LOCAL else "2026-04-01T06:00:00Z"
     if isinstance(value, str):
+        if value in spec.choices:
+            return value
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise ValueError('is not a date and time such as "2026-04-01T06:00:00Z"') from None
+            words = "".join(f', nor "{word}"' for word in spec.choices)
+            raise ValueError(f'is not a date and time such as "{example}"{words}') from None
     if not isinstance(value, datetime):
-        raise ValueError(f'must be a date and time such as "2026-04-01T06:00:00Z", not {_called(value)}')
+        raise ValueError(f'must be a date and time such as "{example}", not {_called(value)}')
+    if spec.zone is Zone.LOCAL:
+        if value.tzinfo is not None:
+            raise ValueError(f'is each receiver\'s own time and has no zone: write it as "{example}"')
+        return value.isoformat(timespec="seconds")
+    if value.tzinfo is None and spec.zone is Zone.UTC:
+        value = value.replace(tzinfo=UTC)
     if value.tzinfo is None:
         raise ValueError("has no time zone; end it with Z for UTC, or with an offset such as +02:00")
     return value.timestamp()
@@ -236,32 +299,41 @@ _SCHEMA_TYPE: Mapping[Kind, Mapping[str, object]] = {
 }
 
 
+_TEMPLATED = (Kind.INTEGER, Kind.BOOLEAN, Kind.LIST, Kind.TABLE, Kind.DATETIME)
+_TEMPLATE = {"type": "string", "pattern": r"^\$\{[^}]+\}$"}
+
+
+def _schema_of(spec: Field) -> dict[str, object]:
+    one: dict[str, object] = dict(_SCHEMA_TYPE[spec.kind])
+    if spec.most_chars is not None:
+        one["description"] = f"{spec.about} At most {spec.most_chars} characters once rendered.".strip()
+    elif spec.about:
+        one["description"] = spec.about
+    one |= {name: value for name, value in (("minimum", spec.least), ("maximum", spec.most)) if value is not None}
+    if spec.choices:
+        one.pop("format", None)
+    if spec.choices and spec.kind is Kind.TEXT:
+        one["enum"] = list(spec.choices)
+    if spec.kind is Kind.TABLE and spec.fields:
+        one |= json_schema(spec.fields)
+    elif spec.fields:
+        one["items"] = json_schema(spec.fields)
+    elif spec.item is not None:
+        one["items"] = _schema_of(spec.item)
+    if spec.most_items is not None:
+        one["maxItems"] = spec.most_items
+    if spec.kind in _TEMPLATED or "enum" in one:
+        told = {"description": one.pop("description")} if "description" in one else {}
+        return {"anyOf": [one, _TEMPLATE], **told}
+    return one
+
+
 def json_schema(fields: Fields) -> dict[str, object]:
-    """Return the JSON Schema of a table; a number or boolean may also be written as a `${…}` text."""
-    properties: dict[str, object] = {}
-    for name, spec in fields.items():
-        one: dict[str, object] = dict(_SCHEMA_TYPE[spec.kind])
-        if spec.about:
-            one["description"] = spec.about
-        if spec.most_chars is not None:
-            one["description"] = f"{spec.about} At most {spec.most_chars} characters once rendered.".strip()
-        if spec.least is not None:
-            one["minimum"] = spec.least
-        if spec.choices:
-            one["enum"] = list(spec.choices)
-        if spec.kind is Kind.TABLE and spec.fields:
-            one |= json_schema(spec.fields)
-        if spec.kind in (Kind.INTEGER, Kind.BOOLEAN, Kind.LIST, Kind.TABLE):
-            template = {"type": "string", "pattern": r"^\$\{[^}]+\}$"}
-            one = {
-                "anyOf": [one, template],
-                **({"description": one.pop("description")} if "description" in one else {}),
-            }
-        properties[name] = one
+    """Return the JSON Schema of a table; what is not plain text may also be written as a `${…}` text."""
     required = [name for name, spec in fields.items() if spec.required]
     return {
         "type": "object",
-        "properties": properties,
+        "properties": {name: _schema_of(spec) for name, spec in fields.items()},
         "additionalProperties": False,
         **({"required": required} if required else {}),
     }

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import dataclass
+
+import msgspec
 
 from bulksend.engine.guards import RejectGuard
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.retry import Settle
-from bulksend.engine.sender import Sender
+from bulksend.engine.sender import HELD_MOST, Sender
 from bulksend.errors import GuardError, JobError, PrepareError, Problem
 from bulksend.job.render import Renderer
 from bulksend.job.spec import Policy
 from bulksend.ledger.base import Change, Ledger, Scope, SendRecord
-from bulksend.model import Account, Event, EventName, Repeat, Send, State
+from bulksend.model import Absent, Account, Event, EventName, Found, Repeat, Send, State
 
-__all__ = ["Launch", "SendSource"]
+__all__ = ["Launch", "SendSource", "Source"]
 
 LOOK_UP = 500
 RESENDS_MOST = 1
@@ -24,8 +28,24 @@ RESENDS_MOST = 1
 CHANGED_MOST = 100
 """Of so many sends that changed each is told; the rest is counted."""
 
-SendSource = Callable[[State], AsyncIterator[list[Send]]]
+HELD_OVER_ALL = 4096
+"""Sends that are rendered and wait, over all accounts."""
+HELD_LEAST = 16
+
+SendSource = Callable[[State], AsyncGenerator[list[Send], None]]
 """Gives the sends of the job, in order, from the beginning each time it is called: those that may be in the state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the sends come from: all in order, and the same parted by account, so that none waits for another's."""
+
+    whole: SendSource
+    parts: Callable[[State], AbstractAsyncContextManager[Sequence[AsyncGenerator[list[Send], None]]]] | None = None
+    """None where all sends are of one account, or where nobody knows which accounts there are."""
+    one_account: bool = False
+    redraw: bool = True
+    """False where the sends can be drawn once only, and what may be needed again is kept."""
 
 
 Known = tuple[Send, SendRecord | None]
@@ -43,7 +63,7 @@ class Launch:
         job_id: int,
         renderer: Renderer,
         policy: Policy,
-        redraw: bool,
+        can_look_up: bool,
         observe: Callable[[Event], None],
     ) -> None:
         self._sender = sender
@@ -51,9 +71,11 @@ class Launch:
         self._job_id = job_id
         self._renderer = renderer
         self._policy = policy
-        self._redraw = redraw
+        self._settles_unknown = policy.resend_unknown or can_look_up
         self._lost: list[Send] = []
-        """Of a source that cannot be drawn from again, the sends that may be made once more."""
+        """Of a source that cannot be drawn from again, the sends that are unknown."""
+        self._keep_lost = False
+        self._of_canary: set[str] = set()
         self._observe = observe
         self._prepared: dict[str, asyncio.Task[str | None]] = {}
         self._rejects = RejectGuard(policy.stop_after) if policy.stop_after is not None else None
@@ -65,19 +87,37 @@ class Launch:
         self._left_over: list[Known] = []
         """What the canary drew and did not need."""
 
-    async def run(self, source: SendSource, *, accepted_before: int) -> None:
+    async def run(self, source: Source, *, accepted_before: int) -> None:
         """Send what is pending; returns when all is settled or the sender stopped.
 
         With `canary`, the first N sends of the job must be accepted before any other goes: those that an earlier run
-        had accepted count.
+        had accepted count. At the end, each send of unknown fate is looked up, and with `on_unknown = "resend"` made
+        once more.
         """
         canary = self._policy.canary or 0
-        pending = self._pending(source)
-        if canary > accepted_before:
-            await self._canary(pending, canary - accepted_before)
-        await self._sender.run(self._each(pending), self._settled, self.ref_of)
-        if self._policy.resend_unknown and not self._sender.stopping:
-            await self._sender.run(self._each(self._unknown(source)), self._settled, self.ref_of)
+        redraw = source.redraw
+        async with aclosing(self._pending(source.whole(State.PENDING), redraw=redraw)) as pending:
+            if canary > accepted_before:
+                await self._canary(pending, canary - accepted_before)
+            if source.parts is None:
+                await self._send(self._each(pending), one_account=source.one_account)
+        if source.parts is not None and not self._sender.stopping:
+            for send, _ in self._left_over:
+                self._under_way.pop(send.key, None)
+            self._left_over = []
+            async with source.parts(State.PENDING) as parts:
+                held_most = min(max(HELD_OVER_ALL // len(parts), HELD_LEAST), HELD_MOST)
+                each = [self._each(self._pending(part, redraw=redraw)) for part in parts]
+                await asyncio.gather(
+                    *(self._send(one, one_account=one is not each[-1], held_most=held_most) for one in each)
+                )
+        if self._settles_unknown and self.seen[State.UNKNOWN] and not self._sender.stopping:
+            await self._send(self._each(self._unknown(source)))
+
+    async def _send(
+        self, sends: AsyncIterator[Known], *, one_account: bool = False, held_most: int = HELD_MOST
+    ) -> None:
+        await self._sender.run(sends, self._settled, self.ref_of, one_account=one_account, held_most=held_most)
 
     async def _canary(self, pending: AsyncIterator[list[Known]], number: int) -> None:
         taken = 0
@@ -99,10 +139,13 @@ class Launch:
                         self._left_over = batch[index:]
                         return
                     taken += 1
+                    self._of_canary.add(item[0].key)
                     yield item
 
         await self._sender.run(first(), settled, self.ref_of)
-        if failed:
+        if self._sender.failure is not None:
+            self._sender.stop(self._sender.failure)  # an account that ends in the canary ends the canary
+        elif failed:
             send, settle = failed[0]
             text = (
                 f"canary: of the first {number} sends, the one with key {send.key} (row {send.row}) was {settle.state}"
@@ -140,39 +183,49 @@ class Launch:
         self._under_way.pop(send.key, None)
         self.seen[settle.state] += 1
         self.settled_now += 1
-        if settle.state is State.UNKNOWN and self._policy.resend_unknown and not self._redraw:
+        if settle.state is State.UNKNOWN and self._keep_lost:
             self._lost.append(send)
         if self._rejects is not None and self._rejects.add(settle.state) and not self._sender.stopping:
             share = f"{self._policy.stop_after:.1%}".replace(".0%", "%")
             number = self._rejects.rejected
             self.guard(f"stop_after: {number} of the last 200 sends were rejected, the limit is {share}")
 
-    async def _looked_up(self, source: AsyncIterator[list[Send]]) -> AsyncIterator[list[Known]]:
+    async def _looked_up(self, source: AsyncGenerator[list[Send], None]) -> AsyncGenerator[list[Known], None]:
         """Yield the sends with what the ledger knows of them, page by page; ends early when the run stops."""
-        async for sends in source:
-            for start in range(0, len(sends), LOOK_UP):
-                if self._sender.stopping:
-                    return
-                some = sends[start : start + LOOK_UP]
-                records = await self._ledger.look_up(self._job_id, Scope.SEND, [send.key for send in some])
-                yield [(send, records.get(send.key)) for send in some]
+        async with aclosing(source):
+            async for sends in source:
+                for start in range(0, len(sends), LOOK_UP):
+                    if self._sender.stopping:
+                        return
+                    some = sends[start : start + LOOK_UP]
+                    records = await self._ledger.look_up(self._job_id, Scope.SEND, [send.key for send in some])
+                    yield [(send, records.get(send.key)) for send in some]
 
-    async def _pending(self, source: SendSource) -> AsyncIterator[list[Known]]:
+    async def _pending(
+        self, source: AsyncGenerator[list[Send], None], *, redraw: bool
+    ) -> AsyncGenerator[list[Known], None]:
         """Yield what the ledger does not have as settled; tells of a settled key whose payload is another now."""
-        async for page in self._looked_up(source(State.PENDING)):
-            batch: list[Known] = []
-            for send, record in page:
-                if send.key in self._under_way:
-                    row = self._under_way[send.key]
-                    raise JobError(Problem(f"row {row} has the same key", row=send.row, key=send.key))
-                if record is None or record.state is State.PENDING:
-                    self._under_way[send.key] = send.row
-                    batch.append((send, record))
-                    continue
-                self.seen[record.state] += 1
-                if record.fingerprint != send.fingerprint:
-                    self._tell_changed(send, record)
-            yield batch
+        self._keep_lost = self._settles_unknown and not redraw
+        async with aclosing(self._looked_up(source)) as pages:
+            async for page in pages:
+                yield self._unsettled(page)
+
+    def _unsettled(self, page: list[Known]) -> list[Known]:
+        batch: list[Known] = []
+        for send, record in page:
+            if send.key in self._of_canary:
+                continue  # seen, and settled or left, before the accounts were parted
+            if send.key in self._under_way:
+                row = self._under_way[send.key]
+                raise JobError(Problem(f"row {row} has the same key", row=send.row, key=send.key))
+            if record is None or record.state is State.PENDING:
+                self._under_way[send.key] = send.row
+                batch.append((send, record))
+                continue
+            self.seen[record.state] += 1
+            if record.fingerprint != send.fingerprint:
+                self._tell_changed(send, record)
+        return batch
 
     def _tell_changed(self, send: Send, record: SendRecord) -> None:
         self.changed += 1
@@ -190,29 +243,60 @@ class Launch:
             )
         )
 
-    async def _once_more(self, source: SendSource) -> AsyncIterator[list[Send]]:
-        if self._redraw:
-            async for sends in source(State.UNKNOWN):
-                yield sends
+    async def _once_more(self, source: Source) -> AsyncGenerator[list[Send], None]:
+        if source.redraw:
+            async with aclosing(source.whole(State.UNKNOWN)) as sends:
+                async for some in sends:
+                    yield some
         else:
             lost, self._lost = self._lost, []
             yield lost
 
-    async def _unknown(self, source: SendSource) -> AsyncIterator[list[Known]]:
-        """Yield, once more, each send whose fate is not known and that was not resent before."""
-        async for page in self._looked_up(self._once_more(source)):
-            batch: list[Known] = []
-            for send, record in page:
-                if record is not None and record.state is State.UNKNOWN and record.repeats <= RESENDS_MOST:
-                    batch.append((send, record))
-                    self.seen[State.UNKNOWN] -= 1
-                    self._under_way[send.key] = send.row
-            await asyncio.gather(*(self._resend(record) for _, record in batch if record is not None))
-            yield batch
+    async def _unknown(self, source: Source) -> AsyncGenerator[list[Known], None]:
+        """Yield each send of unknown fate that may be gone on with: by a lookup, by its nature, or by the policy."""
+        async with aclosing(self._looked_up(self._once_more(source))) as pages:
+            async for page in pages:
+                unknown = [
+                    (send, record) for send, record in page if record is not None and record.state is State.UNKNOWN
+                ]
+                found = await asyncio.gather(*(self._reopen(send, record) for send, record in unknown))
+                yield [known for known in found if known is not None]
 
-    async def _resend(self, record: SendRecord) -> None:
-        change = Change(Scope.SEND, record.key, State.UNKNOWN, State.PENDING, record.step, reason="resend")
+    async def _reopen(self, send: Send, record: SendRecord) -> Known | None:
+        """Settle an unknown by a lookup, or make it pending where its call can, or may, be made again."""
+        if record.step >= len(send.steps) or self._sender.is_over(send.account):
+            return None
+        step = send.steps[record.step]
+        ref = record.refs[-1] if record.refs else await self.ref_of(send)
+        verdict = await self._sender.ask(send, step, ref)
+        number, refs = record.step, record.refs
+        match verdict:
+            case Found(ref=found):
+                refs = refs if found is None or found in refs else (*refs, found)
+                number += 1
+                reason = "found by a lookup"
+            case Absent():
+                reason = "a lookup shows that it had no effect"
+            case None if step.endpoint.repeat is Repeat.SAFE:
+                reason = "a repeat does no harm"
+            case _ if self._policy.resend_unknown and record.repeats <= RESENDS_MOST:
+                reason = "resend"
+            case _:
+                return None
+        done = number == len(send.steps)
+        to, number = (State.ACCEPTED, record.step) if done else (State.PENDING, number)
+        added = refs[-1] if len(refs) > len(record.refs) else None
+        change = Change(Scope.SEND, send.key, State.UNKNOWN, to, number, ref=added, reason=reason)
         await self._ledger.record(self._job_id, change)
+        self.seen[State.UNKNOWN] -= 1
+        if done:
+            self.seen[to] += 1
+            where = step.endpoint.name, send.account.name, send.key, send.row
+            self._observe(Event(EventName.SEND_ACCEPTED, self._sender.job, *where, reason=reason, ref=added))
+            return None
+        self._under_way[send.key] = send.row
+        repeats = record.repeats if number == record.step else 0
+        return send, msgspec.structs.replace(record, state=to, step=number, refs=refs, repeats=repeats)
 
     async def ref_of(self, send: Send) -> str | None:
         """Return what the account's own calls gave, making them once where they were not made yet."""
@@ -243,8 +327,8 @@ class Launch:
                 raise StoppedError
             if settle.state is not State.ACCEPTED:
                 text = f"{endpoint.name} for account {account.name} was {settle.state}: {settle.reason}"
-                hint = "its title may be taken: give it another, or name the campaign with campaign_id in [launch]"
-                raise PrepareError(f"{text}; {hint}; nothing was launched for this account")
+                hint = f"; {self._renderer.flow.hint}" if self._renderer.flow.hint else ""
+                raise PrepareError(f"{text}{hint}; nothing was launched for this account")
             ref = settle.ref
             self._tell_prepared(EventName.PREPARE_ACCEPTED, account, endpoint.name, ref)
         return ref

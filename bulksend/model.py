@@ -10,6 +10,7 @@ from enum import StrEnum
 import msgspec
 
 __all__ = [
+    "Absent",
     "Accepted",
     "Account",
     "Call",
@@ -17,20 +18,26 @@ __all__ = [
     "Endpoint",
     "Event",
     "EventName",
+    "Found",
     "JobState",
     "Limit",
     "Lost",
     "NotSent",
     "Outcome",
+    "Probe",
     "Rejected",
     "Repeat",
     "Reply",
     "Secret",
     "Send",
+    "Standing",
     "State",
     "Step",
     "Throttled",
     "Unknown",
+    "Untold",
+    "Verdict",
+    "Waiting",
     "Window",
 ]
 
@@ -172,6 +179,11 @@ class Endpoint:
     documented: bool = True
     """False where the vendor publishes no limit and `limit` is the client's own careful start."""
 
+    @property
+    def reads(self) -> bool:
+        """Say whether a call changes nothing at the vendor, so that it needs no intent on disk."""
+        return self.method == "GET"
+
 
 class Call(msgspec.Struct, frozen=True):
     """One HTTP request, ready for the wire; `headers` holds credentials and is shared by all calls of a lane."""
@@ -211,9 +223,13 @@ class NotSent(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The vendor's documented word that it took the call; `ref` is its id for it."""
+    """The vendor's documented word that it took the call; `ref` is its id for it.
+
+    `tally` counts what the vendor says that it came to (users, messages), for a step that follows a campaign.
+    """
 
     ref: str | None = None
+    tally: Mapping[str, int] = {}
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -224,18 +240,34 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """Neither: nobody can say from here whether the call took effect."""
+    """Neither: nobody can say from here whether the call took effect.
+
+    `refused` where the vendor refused the call, perhaps because an earlier one of unknown effect had had it.
+    """
 
     reason: str
     status: int | None = None
+    refused: bool = False
 
 
 class Throttled(msgspec.Struct, frozen=True):
-    """Told to wait; the call had no effect. `retry_after` is the header's text, seconds or a date."""
+    """Told to wait; the call had no effect.
+
+    `retry_after` is the header's text, seconds or a date; `reset_at` is when the vendor's window ends, in seconds since
+    the epoch.
+    """
 
     status: int
     retry_after: str | None = None
     at_least_s: float = 0.0
+    reset_at: float | None = None
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """The vendor is at work on it: to be asked again after `after_s`. `progress` is a share, 0 to 1."""
+
+    after_s: float
+    progress: float | None = None
 
 
 class Denied(msgspec.Struct, frozen=True):
@@ -245,15 +277,56 @@ class Denied(msgspec.Struct, frozen=True):
     status: int
 
 
-Outcome = Accepted | Rejected | Unknown | Throttled | Denied | NotSent
+Outcome = Accepted | Rejected | Unknown | Throttled | Denied | NotSent | Waiting
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What a reply says of the vendor's own count: its limit, what is left of it, and when it begins anew (epoch)."""
+
+    limit: Limit | None = None
+    remaining: int | None = None
+    reset_at: float | None = None
 
 
 class Step(msgspec.Struct, frozen=True):
     """One call's worth of a send: the rendered body, and the vendor's id in its path where that is known beforehand."""
 
     endpoint: Endpoint
-    body: bytes
+    body: bytes = b""
     ref: str | None = None
+    path: str | None = None
+    """In place of the endpoint's, where more than the id differs: a query, an id within an id. May hold `{ref}`."""
+    every_s: float = 0.0
+    """Above 0: the call is made again so long after the last one, until the vendor is done."""
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """The question whether a call of unknown effect had it; `wanted` is what the answer is searched for."""
+
+    step: Step
+    wanted: str
+    pages_left: int = 1
+    """How many more pages may be asked for."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The call had its effect; `ref` is the vendor's id for it."""
+
+    ref: str | None = None
+
+
+class Absent(msgspec.Struct, frozen=True):
+    """The call has had no effect, and repeating it cannot have one twice."""
+
+
+class Untold(msgspec.Struct, frozen=True):
+    """The vendor's answer settles nothing."""
+
+    reason: str
+
+
+Verdict = Found | Absent | Untold | Probe
+"""What an answer to a probe means; a further Probe where the answer goes on."""
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -292,6 +365,7 @@ class EventName(StrEnum):
     SEND_RETRIED = "send.retried"
     SEND_RETURNED = "send.returned"
     SEND_CHANGED = "send.changed"
+    SEND_WATCHED = "send.watched"
     LIMIT_PAUSED = "limit.paused"
     LIMIT_CHANGED = "limit.changed"
 
@@ -314,3 +388,5 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     count: int | None = None
     settled: int | None = None
     """Of `count`, what an earlier run had settled."""
+    progress: float | None = None
+    """The share of a campaign that the vendor says is done, 0 to 1."""

@@ -17,7 +17,7 @@ from bulksend.job.accounts import Accounts, AccountSpec
 from bulksend.job.lines import key_lines
 from bulksend.job.template import Template, substitute_vars
 from bulksend.ledger.sqlite import SqliteLedger
-from bulksend.model import Accepted, EventName, JobState, Limit, Reply, Window
+from bulksend.model import Accepted, EventName, JobState, Limit, Reply, Step, Window
 from bulksend.providers import PROVIDERS
 from tests.engine.test_sender import ACCEPTED, LIMITED_FOR_7_S, Engine, Vendor, in_engine, send_of
 from tests.simulated_time import InlineExecutor
@@ -88,7 +88,7 @@ def test_an_endless_duration_is_refused() -> None:
 
 def test_a_superscript_is_no_campaign_id() -> None:
     reply = Reply(200, {}, '{"success":true,"campaign_id":"²"}'.encode())
-    assert not isinstance(INSIDER.read(INSIDER.endpoints["insider.launch"], reply, repeats=0), Accepted)
+    assert not isinstance(INSIDER.read(Step(INSIDER.endpoints["insider.launch"]), reply, repeats=0), Accepted)
 
 
 @pytest.mark.parametrize("value", [float("inf"), Decimal("Infinity")])
@@ -104,7 +104,7 @@ def test_what_is_no_number_is_blank(value: object) -> None:
 
 def test_nan_in_a_list_is_never_sent_as_null() -> None:
     body, blanks = Template({"target": {"attribute": "c_x", "values": "${a}"}}).render([[1.0, float("nan")]])
-    assert blanks or INSIDER.check("launch", body)
+    assert blanks or INSIDER.check("launch", body, now=0.0)
 
 
 def test_account_names_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,9 @@ async def check_input(
         whole = keys.rows if chunk is None else -(-keys.rows // chunk)
         checked.size = (keys.rows, whole if limit is not None else checked.sends)
         _add_key_problems(checked, keys, audience.label)
+    static = renderer.static_problems()
+    told = {(problem.field, problem.text) for problem in static}
+    checked.problems = static + [one for one in checked.problems if (one.field, one.text) not in told]
     return checked
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ def open_job(job: Job, *, rows_from_code: bool = False) -> Iterator[Opened]:
     except ValueError as wrong:
         raise JobError(Problem(str(wrong), file=job.path.name, field="account")) from None
     flow = job.provider.flow(job.tables)
-    renderer = Renderer(job, flow, accounts)
+    renderer = Renderer(job, flow, accounts, now=time.time())
     with tempfile.TemporaryDirectory(prefix="bulksend-") as scratch:
         scratch_dir = Path(scratch)
         if job.audience is None or rows_from_code:

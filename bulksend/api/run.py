@@ -37,9 +37,10 @@ from bulksend.errors import (
 )
 from bulksend.job.check import Checked
 from bulksend.job.file import Job
-from bulksend.launch import Launch, SendSource
+from bulksend.launch import Launch, Source
 from bulksend.ledger.base import Counts, JobRecord, Ledger
-from bulksend.model import Event, EventName, JobState, State
+from bulksend.model import Account, Event, EventName, JobState, Repeat, State
+from bulksend.providers import SendName
 
 __all__ = ["JobSource", "Observer", "Run", "failures_of", "run_async"]
 
@@ -48,6 +49,8 @@ SAVE_EVERY = 5
 """Polls between two times that the numbers so far are saved for `status`."""
 _SETTLED = (State.ACCEPTED, State.REJECTED, State.UNKNOWN)
 FAILURES_MOST = 100
+ACCOUNTS_MOST = 10_000
+"""Different accounts that are looked for where the rows were not looked at beforehand."""
 
 JobSource = str | os.PathLike[str] | Mapping[str, object]
 
@@ -113,6 +116,7 @@ class Run:
             wall=time.time,
             random=random.random,
             observe=self.observe,
+            contract=self.job.limits,
         )
         self._launch = Launch(
             sender=self._engine,
@@ -120,7 +124,7 @@ class Run:
             job_id=before.id,
             renderer=self.opened.renderer,
             policy=self.job.policy,
-            redraw=self.total is not None,
+            can_look_up=_can_look_up(self.opened),
             observe=self.observe,
         )
         if self._interrupted is not None:
@@ -154,7 +158,7 @@ class Run:
             assert self._engine is not None
             self._engine.stop(wrong)
 
-    async def launch(self, source: SendSource) -> None:
+    async def launch(self, source: Source) -> None:
         """Send what is pending."""
         assert self._launch is not None
         assert self._record is not None
@@ -326,14 +330,36 @@ async def run_async(
         if confirm is not None and not confirm(loaded, checked):
             raise InterruptedRunError("nothing was sent: the question was not answered with yes")
         current.rows, current.total, current.size = checked.rows, checked.sends, checked.size
-        return await _go(current, partial(_source, opened, executor, current, limit))
+        accounts = await _account_names(opened, checked, executor)
+        return await _go(current, partial(_source, opened, executor, current, accounts, limit))
 
 
-def _source(opened: Opened, executor: ThreadPoolExecutor, current: Run, limit: int | None) -> SendSource:
+async def _account_names(opened: Opened, checked: Checked, executor: ThreadPoolExecutor) -> list[str]:
+    """Return the names of the accounts that rows belong to, in order of appearance."""
+    if checked.by_account or opened.audience is None or not opened.accounts.columns:
+        return list(checked.by_account)
+    distinct = partial(opened.audience.distinct, opened.accounts.columns, ACCOUNTS_MOST)
+    names = []
+    for values in await asyncio.get_running_loop().run_in_executor(executor, distinct):
+        with contextlib.suppress(JobError):  # told with the row
+            names.append(opened.accounts.of(values).name)
+    return names
+
+
+def _source(
+    opened: Opened, executor: ThreadPoolExecutor, current: Run, accounts: Sequence[str], limit: int | None
+) -> Source:
     if opened.job.audience is not None and opened.job.audience.chunk is not None:
         stopping = partial(lambda run: run.stopping, current)
-        return chunk_source(opened, current.ledger, current.job_id, executor, limit=limit, stopping=stopping)
-    return row_source(opened, executor, limit=limit)
+        return chunk_source(opened, current.ledger, current.job_id, executor, accounts, limit=limit, stopping=stopping)
+    return row_source(opened, executor, accounts, limit=limit)
+
+
+def _can_look_up(opened: Opened) -> bool:
+    """Say whether an unknown can be settled without a person: by a lookup, or since a repeat is harmless."""
+    nobody = Account("-", opened.job.provider.name, "")
+    probe = partial(opened.job.provider.probe, account=nobody, name=SendName("", ""), ref="-")
+    return any(one.repeat is Repeat.SAFE or probe(one) is not None for _, one in opened.flow.steps)
 
 
 async def _refuse_running(current: Run) -> None:
@@ -347,7 +373,7 @@ async def _refuse_running(current: Run) -> None:
             )
 
 
-async def _go(current: Run, make_source: Callable[[], SendSource]) -> Report:
+async def _go(current: Run, make_source: Callable[[], Source]) -> Report:
     """Take the lock, launch, and end the job whatever happens."""
     try:
         await current.start()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from bulksend.api.opening import Opened
 from bulksend.errors import JobError, Problem
 from bulksend.job.check import Numbered, Row
+from bulksend.job.parting import parted
 from bulksend.job.render import Renderer, chunk_key, is_fit_key
 from bulksend.job.rows import BATCH, Rows, batches_in, code_batches
-from bulksend.launch import SendSource
+from bulksend.launch import Source
 from bulksend.ledger.base import Ledger, Member
 from bulksend.model import Account, Send, State
 
@@ -24,6 +27,10 @@ __all__ = ["RowCount", "chunk_source", "code_source", "row_source"]
 
 NOBODY = Account("-", "", "")
 """Stands in for the account of a row that names none."""
+
+
+_Chunk = tuple[str, list[Numbered]]
+"""A chunk's key and its rows."""
 
 
 class RowCount(Protocol):
@@ -50,38 +57,67 @@ def _key_of(renderer: Renderer, row: Row) -> object:
     return str(row[0]) if renderer.columns and row[0] is not None else None
 
 
-def row_source(opened: Opened, executor: Executor, *, limit: int | None) -> SendSource:
-    """Give one send per row of the audience, or the one send of a job without an audience."""
-    audience, renderer = opened.audience, opened.renderer
-
-    def rendered() -> Iterator[list[Send]]:
-        batches: Iterator[list[tuple[object, ...]]]
-        batches = iter([[()]]) if audience is None else audience.rows(renderer.columns, limit=limit, batch=BATCH)
-        number = 0
-        for batch in batches:
-            sends = []
-            for row in batch:
-                number += 1
-                made = renderer.send(0 if audience is None else number, row)
-                sends.append(_or_invalid(_key_of(renderer, row), number, made))
-            yield sends
-
-    return lambda _state: batches_in(executor, rendered())
+def _draw(opened: Opened, limit: int | None) -> Iterator[list[Numbered]]:
+    """Give the rows that are needed of the audience, with their numbers; one empty row for a job without one."""
+    number = 0
+    audience, columns = opened.audience, opened.renderer.columns
+    if audience is None:
+        yield [(0, ())]
+        return
+    for batch in audience.rows(columns, limit=limit, batch=BATCH):
+        yield list(enumerate(batch, number + 1))
+        number += len(batch)
 
 
-def code_source(opened: Opened, rows: Rows, count: RowCount) -> SendSource:
+def _render(renderer: Renderer, rows: Sequence[Numbered]) -> list[Send]:
+    return [_or_invalid(_key_of(renderer, row), number, renderer.send(number, row)) for number, row in rows]
+
+
+def row_source(opened: Opened, executor: Executor, accounts: Sequence[str], *, limit: int | None) -> Source:
+    """Give one send per row of the audience, or the one send of a job without an audience.
+
+    With several `accounts` (their names), the rows of each can be had by themselves.
+    """
+    renderer = opened.renderer
+
+    def whole(_state: State) -> AsyncGenerator[list[Send], None]:
+        return batches_in(executor, (_render(renderer, rows) for rows in _draw(opened, limit)))
+
+    def name_of(item: Numbered) -> str:
+        return _account_name(renderer, item[1])
+
+    async def rendered(part: AsyncGenerator[list[Numbered], None]) -> AsyncGenerator[list[Send], None]:
+        async for rows in part:
+            yield await asyncio.get_running_loop().run_in_executor(executor, _render, renderer, rows)
+
+    @asynccontextmanager
+    async def parts(_state: State) -> AsyncIterator[list[AsyncGenerator[list[Send], None]]]:
+        items = batches_in(executor, _draw(opened, limit))
+        async with parted(items, name_of, accounts, scratch_dir=opened.scratch_dir) as drawn:
+            yield [rendered(part) for part in drawn]
+
+    return Source(whole, parts if len(accounts) > 1 else None, one_account=len(accounts) <= 1)
+
+
+def _account_name(renderer: Renderer, row: Row) -> str:
+    """Return the name of a row's account; none where the row names no account, which is told as it is rendered."""
+    try:
+        return renderer.account_of(row).name
+    except JobError:
+        return ""
+
+
+def code_source(opened: Opened, rows: Rows, count: RowCount) -> Source:
     """Give one send per row that the caller's code makes; it can be drawn from once."""
     renderer = opened.renderer
 
-    async def sends(_state: State) -> AsyncIterator[list[Send]]:
+    async def sends(_state: State) -> AsyncGenerator[list[Send], None]:
         async for batch in code_batches(rows, renderer.columns):
-            made = []
-            for row in batch:
-                count.rows += 1
-                made.append(_or_invalid(_key_of(renderer, row), count.rows, renderer.send(count.rows, row)))
-            yield made
+            numbered = list(enumerate(batch, count.rows + 1))
+            count.rows += len(batch)
+            yield _render(renderer, numbered)
 
-    return sends
+    return Source(sends, redraw=False)
 
 
 def chunk_source(
@@ -89,19 +125,21 @@ def chunk_source(
     ledger: Ledger,
     job_id: int,
     executor: Executor,
+    accounts: Sequence[str],
     *,
     limit: int | None,
     stopping: Callable[[], bool],
-) -> SendSource:
-    """Give one send per chunk in a state. Rows without a chunk are put into new ones first, in the ledger, for good.
+) -> Source:
+    """Give one send per chunk in a state; with several `accounts`, also those of each by itself.
 
-    With a limit, only chunks whose rows are all among the first N are given. Raises JobError, before it gives the first
-    chunk, when a row of an open chunk is not in the audience any more.
+    Rows without a chunk are put into new ones first, in the ledger, for good. With a limit, only chunks whose rows are
+    all among the first N are given. Raises JobError, before it gives the first chunk, when a row of an open chunk is
+    not in the audience any more.
     """
     audience, renderer = opened.audience, opened.renderer
     assert audience is not None
 
-    async def sends(state: State) -> AsyncIterator[list[Send]]:
+    async def chunks(state: State) -> AsyncGenerator[list[_Chunk], None]:
         found = await _assign(opened, audience, ledger, job_id, executor, limit=limit, stopping=stopping)
         if stopping():
             return
@@ -113,14 +151,36 @@ def chunk_source(
                     writer.writerows((member.number, member.key) for member in members)
         batches = batches_in(executor, audience.chunk_rows(renderer.columns, path, batch=BATCH))
         expected = _open_chunks(ledger, job_id, state)
-        async for number, rows in _grouped(batches):
-            members = await anext(expected)
-            while members[0].number < number:
+        async with aclosing(batches):
+            async for number, rows in _grouped(batches):
                 members = await anext(expected)
-            made = renderer.chunk(members[0].chunk, rows[0][0], [row for _, row in rows])
-            yield [_or_invalid(members[0].chunk, rows[0][0], made)]
+                while members[0].number < number:
+                    members = await anext(expected)
+                yield [(members[0].chunk, rows)]
 
-    return sends
+    def render(some: list[_Chunk]) -> list[Send]:
+        return [
+            _or_invalid(key, rows[0][0], renderer.chunk(key, rows[0][0], [row for _, row in rows]))
+            for key, rows in some
+        ]
+
+    async def rendered(drawn: AsyncGenerator[list[_Chunk], None]) -> AsyncGenerator[list[Send], None]:
+        async with aclosing(drawn):
+            async for some in drawn:
+                yield render(some)
+
+    @asynccontextmanager
+    async def parts(state: State) -> AsyncIterator[list[AsyncGenerator[list[Send], None]]]:
+        def name_of(chunk: _Chunk) -> str:
+            return _account_name(renderer, chunk[1][0][1])
+
+        async with parted(chunks(state), name_of, accounts, scratch_dir=opened.scratch_dir) as drawn:
+            yield [rendered(part) for part in drawn]
+
+    def whole(state: State) -> AsyncGenerator[list[Send], None]:
+        return rendered(chunks(state))
+
+    return Source(whole, parts if len(accounts) > 1 else None, one_account=len(accounts) <= 1)
 
 
 def _is_whole(members: list[Member], found: array[int], *, limited: bool) -> bool:

@@ -117,6 +117,13 @@ class Gate:
         self._lease = self._pace = None
         await self._ledger.pause(self.identity, self.endpoint, seconds)
 
+    def correct(self, limit: Limit) -> None:
+        """Keep to another limit from the next lease on: the vendor has told its own."""
+        if limit != self.limit:
+            self.limit = limit
+            self.bucket = bucket_of(limit, self._margin_s)
+            self._on_change(self.bucket)
+
     def told_to_wait(self) -> None:
         """Count a 429: our idea of the way to the vendor was too good, so the margin grows."""
         self._limited += 1

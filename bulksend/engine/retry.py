@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import msgspec
 
 from bulksend.errors import BulksendError, DeniedError, NetworkError
-from bulksend.model import Accepted, Denied, Endpoint, NotSent, Outcome, Rejected, Repeat, State, Throttled, Unknown
+from bulksend.model import (
+    Absent,
+    Accepted,
+    Denied,
+    Endpoint,
+    Found,
+    NotSent,
+    Outcome,
+    Rejected,
+    Repeat,
+    State,
+    Throttled,
+    Unknown,
+    Untold,
+    Waiting,
+)
 
 __all__ = ["Abort", "Again", "Decision", "Settle", "backoff_s", "decide", "retry_after_s", "throttle_pause_s"]
 
@@ -32,6 +47,7 @@ class Settle(msgspec.Struct, frozen=True):
     ref: str | None = None
     reason: str | None = None
     status: int | None = None
+    tally: Mapping[str, int] = {}
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -44,10 +60,12 @@ class Again(msgspec.Struct, frozen=True):
     repeats: int = 0
     """1 where the call may have had its effect, harmlessly."""
     status: int | None = None
+    progress: float | None = None
+    """Set where the vendor is at work on it, and was asked how far."""
 
 
 class Abort(msgspec.Struct, frozen=True):
-    """Back to pending, and the whole run ends: every further call would fail too."""
+    """Back to pending, and the account's part of the run ends: every further call would fail too."""
 
     error: BulksendError
     reason: str
@@ -95,6 +113,7 @@ def decide(
     outcome: Outcome,
     endpoint: Endpoint,
     *,
+    verdict: Found | Absent | Untold | None = None,
     attempt: int,
     episode: int,
     down_s: float,
@@ -103,7 +122,7 @@ def decide(
     now: float,
     random: Callable[[], float],
 ) -> Decision:
-    """Decide what follows an outcome.
+    """Decide what follows an outcome; `verdict` is what a lookup said of a call of unknown effect, where there was one.
 
     `attempt` counts this call's charged tries in the run, from 1; `episode` the pauses of the endpoint in a row, from
     1; `down_s` is for how long no connection was made, though calls tried to; `period_s` is the longest window of the
@@ -111,12 +130,16 @@ def decide(
     """
     out_of_tries = attempt >= ATTEMPTS_MOST or budget_left <= 0
     match outcome:
-        case Accepted(ref=ref):
-            return Settle(State.ACCEPTED, ref=ref)
+        case Accepted(ref=ref, tally=tally):
+            return Settle(State.ACCEPTED, ref=ref, tally=tally)
+        case Waiting(after_s=after_s, progress=progress):
+            return Again("the vendor is at work on it", after_s=after_s, progress=progress or 0.0)
         case Rejected(reason=reason, status=status):
             return Settle(State.REJECTED, reason=reason, status=status)
-        case Throttled(status=status, retry_after=text, at_least_s=at_least_s):
+        case Throttled(status=status, retry_after=text, at_least_s=at_least_s, reset_at=reset_at):
             told = retry_after_s(text, now)
+            if told is None and reset_at is not None:
+                told = min(max(reset_at - now, 0.0), PAUSE_MOST_S)
             pause = throttle_pause_s(episode, period_s, random) if told is None else told
             if told is not None and told < 1.0 and episode > 1:
                 # A vendor that says "at once" over and over, or whose clock is behind, is not believed a second time.
@@ -132,7 +155,17 @@ def decide(
                 text = f"cannot reach the vendor for {endpoint.name}: {reason}; nothing is lost, run again to go on"
                 return Abort(NetworkError(text), reason)
             return Again(reason, pause_s=backoff_s(episode, random))
-        case Unknown(reason=reason, status=status):
+        case Unknown(status=status) if isinstance(verdict, Found):
+            return Settle(State.ACCEPTED, ref=verdict.ref, status=status)
+        case Unknown(reason=reason, status=status, refused=refused):
+            if refused and isinstance(verdict, Absent):
+                return Settle(State.REJECTED, reason=reason, status=status)
+            if isinstance(verdict, Untold):
+                reason = f"{reason}; {verdict.reason}"
+            if isinstance(verdict, Absent) and not out_of_tries:
+                return Again(
+                    f"{reason}; it had no effect", after_s=backoff_s(attempt, random), repeats=1, status=status
+                )
             if endpoint.repeat is Repeat.NEVER or out_of_tries:
                 return Settle(State.UNKNOWN, reason=reason, status=status)
             return Again(reason, after_s=backoff_s(attempt, random), repeats=1, status=status)

@@ -72,6 +72,20 @@ class Teller:
         """A call is made once more."""
         self._send(EventName.SEND_RETRIED, send, endpoint, attempt, again.status, again.reason)
 
+    def watched(self, send: Send, endpoint: Endpoint, progress: float) -> None:
+        """The vendor has said how far it is with a campaign."""
+        self._observe(
+            Event(
+                EventName.SEND_WATCHED,
+                self._job,
+                endpoint.name,
+                send.account.name,
+                send.key,
+                send.row,
+                progress=progress,
+            )
+        )
+
     def returned(self, send: Send, endpoint: Endpoint, attempt: int, again: Again) -> None:
         """A send is pending again, for the next run."""
         self._send(EventName.SEND_RETURNED, send, endpoint, attempt, again.status, again.reason)

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bulksend.errors import JobError, Problem
+from bulksend.fields import read_table
 from bulksend.job.template import Template, is_blank, placeholders, unescape
 from bulksend.model import Account, Secret
 from bulksend.providers import Provider
@@ -160,7 +161,13 @@ class Accounts:
                 text = f"there is no secret for this row at {source}" if placeholders(source) else str(wrong)
                 raise JobError(Problem(text, field=f"account.{field}")) from None
         ids = {field: str(texts[field]) for field in spec.ids}
-        return Account(name, self._provider.name, spec.base_url, ids, secrets)
+        _, faults = read_table(self._provider.account_ids, ids, "account")
+        if faults:
+            raise JobError([Problem(one.text, field=one.path) for one in faults])
+        base_url = spec.base_url
+        for field, value in ids.items():
+            base_url = base_url.replace(f"{{{field}}}", value)
+        return Account(name, self._provider.name, base_url, ids, secrets)
 
     def _check_path(self, source: str, values: Sequence[object]) -> None:
         """A row's value picks a secret's file by name; it never leads to another folder."""

@@ -18,6 +18,7 @@ from bulksend.job.spec import AUDIENCE, POLICY, AudienceSpec, Policy, share
 from bulksend.job.template import placeholders, substitute_vars, unescape
 from bulksend.model import Limit
 from bulksend.providers import PROVIDERS, Provider
+from bulksend.providers.base import SEGMENT
 
 __all__ = ["Job", "load_job"]
 
@@ -53,10 +54,10 @@ class Job:
 
     def problem(self, fault: Fault) -> Problem:
         """Say where in the job file a fault stands."""
-        path = fault.path
+        path = re.sub(r"\[\d+\]", "", fault.path)
         while path and path not in self.lines:
             path = path.rpartition(".")[0]
-        return Problem(fault.text, file=self.path.name, line=self.lines.get(path), field=fault.path)
+        return Problem(fault.text, file=self.path.name, line=self.lines.get(path), field=fault.path, late=fault.late)
 
     def problem_at(self, path: str, text: str) -> Problem:
         """Say that something is wrong at a dotted path of the job file."""
@@ -124,6 +125,8 @@ class _Reader:
         self.rows_from_code = rows_from_code
         self.faults: list[Fault] = []
         self.loose: set[str] = set()
+        self.of_segment: list[str] = []
+        """Paths of the texts that name the job's segment."""
 
     def read(self, variables: Mapping[str, str]) -> Job:
         self.tree = cast(dict[str, object], self._fill(self.tree, "", variables))
@@ -137,7 +140,7 @@ class _Reader:
         audience = self._audience()
         policy = self._policy()
         limits = self._limits(provider)
-        tables = self._provider_tables(provider, has_audience=audience is not None)
+        tables = self._provider_tables(provider, audience=audience)
         job = Job(
             name,
             self.path,
@@ -180,7 +183,9 @@ class _Reader:
             except ValueError as wrong:
                 self._fault(path, str(wrong))
                 return value
-            if filled != value:
+            if SEGMENT in filled:
+                self.of_segment.append(path)
+            elif filled != value:
                 self.loose.add(path)
             return filled
         if isinstance(value, Mapping):
@@ -203,6 +208,8 @@ class _Reader:
             return unescape(value)
         if isinstance(value, Mapping):
             return {name: self._plain(item, f"{path}.{name}") for name, item in value.items()}
+        if isinstance(value, list):
+            return [self._plain(item, path) for item in value]
         return value
 
     def _table(self, name: str) -> dict[str, object] | None:
@@ -263,7 +270,7 @@ class _Reader:
     def _account(self, provider: Provider, name: str, table: Mapping[str, object], path: str) -> AccountSpec:
         fields: Fields = {
             "provider": Field(Kind.TEXT),
-            "base_url": Field(Kind.TEXT, required=provider.base_url is None, check=check_base_url),
+            "base_url": Field(Kind.TEXT, check=check_base_url),
             **provider.account_ids,
             **{
                 key: Field(Kind.TEXT, required=spec.required, check=check_secret_source)
@@ -358,14 +365,21 @@ class _Reader:
                 self._fault(path, str(wrong))
         return limits
 
-    def _provider_tables(self, provider: Provider, *, has_audience: bool) -> dict[str, dict[str, object]]:
+    def _provider_tables(self, provider: Provider, *, audience: AudienceSpec | None) -> dict[str, dict[str, object]]:
         tables = {name: table for name in provider.tables if (table := self._table(name)) is not None}
         for name, table in tables.items():
             self.faults += unknown_fields(provider.tables[name], table, name)
             self._read_static(provider.tables[name], table, name, loose=self._loose_in(name))
             same = {key: value for key, value in table.items() if not _has_columns(value)}
-            self.faults += provider.check(name, same)
-        self.faults += provider.review(tables, has_audience=has_audience)
+            self.faults += provider.check(name, same, now=0.0)  # what only time makes wrong is told where it is sent
+        chunk = None if audience is None else audience.chunk
+        self.faults += provider.review(tables, has_audience=audience is not None, chunk=chunk)
+        for path in self.of_segment:
+            top = path.partition(".")[0]
+            if "segment" not in tables or top not in tables or top == "segment":
+                self._fault(
+                    path, "${segment.id} cannot stand here: it is the id of the job's [segment], for its launch"
+                )
         return provider.complete(tables)
 
     def _read_static(self, fields: Fields, table: Mapping[str, object], path: str, *, loose: Collection[str]) -> None:
@@ -377,6 +391,10 @@ class _Reader:
         for key, value in table.items():
             if key in fields and key not in static and isinstance(value, Mapping):
                 self._read_static(fields[key].fields, value, f"{path}.{key}", loose=())
+            elif key in fields and key not in static and isinstance(value, list):
+                for number, item in enumerate(value, 1):
+                    if isinstance(item, Mapping):
+                        self._read_static(fields[key].fields, item, f"{path}.{key}[{number}]", loose=())
 
 
 def _has_columns(value: object) -> bool:

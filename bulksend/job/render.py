@@ -7,17 +7,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from bulksend.errors import JobError, Problem
-from bulksend.fields import Fault, did_you_mean, read_table
+from bulksend.fields import Fault, Kind, did_you_mean, read_table
 from bulksend.job.accounts import Accounts
 from bulksend.job.file import Job
 from bulksend.job.template import Template, is_blank
 from bulksend.model import Account, Endpoint, Send, Step
-from bulksend.providers import Flow
+from bulksend.providers import Flow, SendName
+from bulksend.providers.base import SEGMENT
 
 __all__ = ["Renderer", "chunk_key", "is_fit_key"]
 
 KEY_MOST = 512
 _UNFIT = f"the key is longer than {KEY_MOST} characters or holds control characters"
+_SEGMENT = SEGMENT.encode()
 WHOLE_JOB_KEY = "all"
 """The key of the one send of a job without an audience."""
 
@@ -40,37 +42,62 @@ class _Table:
         self.endpoint = endpoint
         self._job = job
         self._fields = job.provider.tables[name]
-        raw = job.tables[name]
+        raw = job.tables.get(name, {})
         probe = Template(raw, columns=columns, chunked=chunked)
         static = [field for field in raw if field not in probe.dynamic]
         loose = {path.split(".")[1] for path in job.loose if path.startswith(f"{name}.")}
-        values, _ = read_table(self._fields, raw, name, loose=loose, only=static)
+        self._static, _ = read_table(self._fields, raw, name, loose=loose, only=static)
+        values = {field: self._static[field] for field in static if field in self._fields}
         # Texts stay as written, since the template still turns `$${` into `${` in them.
-        typed = {field: value for field, value in values.items() if not isinstance(value, str | Mapping | list)}
+        typed = {
+            field: value
+            for field, value in values.items()
+            if self._fields[field].kind not in (Kind.TEXT, Kind.LIST, Kind.TABLE)
+        }
         self.template = Template({**raw, **typed}, columns=columns, chunked=chunked)
-        self._looked_at = [field for field in self._fields if field in probe.dynamic]
+        # In a list or a table the values keep the form that they are written in until they are rendered.
+        inner = {field for field in loose if isinstance(raw.get(field), Mapping | list)}
+        self._loose = probe.dynamic | inner
+        self._looked_at = [field for field in self._fields if field in self._loose or self._fields[field].fields]
 
-    def step(self, values: Sequence[object], account: Account) -> tuple[Step | None, list[Fault]]:
+    def static_faults(self, now: float) -> list[Fault]:
+        """Return what is wrong with the fields that are the same for every row, at this time."""
+        static = {field: value for field, value in self._static.items() if field not in self.template.dynamic}
+        return self._job.provider.check(self.name, static, now=now)
+
+    def step(
+        self, values: Sequence[object], account: Account, name: SendName, now: float
+    ) -> tuple[Step | None, list[Fault]]:
         body, blanks = self.template.render(values)
         if blanks:
             named = self.template.blanks_by_field(values)
             return None, [Fault(f"{self.name}.{field}", f"${{{column}}} has no value") for field, column in named]
-        dynamic = self.template.dynamic
-        body, faults = read_table(self._fields, body, self.name, loose=dynamic, only=self._looked_at)
-        faults += self._job.provider.check(self.name, body)
+        provider = self._job.provider
+        body, faults = read_table(self._fields, body, self.name, loose=self._loose, only=self._looked_at)
+        faults += provider.check(self.name, body, now=now)
         if faults or self._job.faulty:
             return None, faults
         try:
-            return self._job.provider.step(self.endpoint, self.name, body, account), []
+            step = provider.step(self.endpoint, self.name, body, account, name=name)
+            if _SEGMENT in step.body:
+                segment_id = provider.segment_id(self._job.tables, account) or ""
+                body_bytes = step.body.replace(_SEGMENT, json.dumps(segment_id)[1:-1].encode())
+                step = Step(step.endpoint, body_bytes, step.ref, step.path, step.every_s)
         except (TypeError, UnicodeEncodeError):
             return None, [Fault(self.name, "holds a value that JSON cannot carry")]
+        return step, []
 
 
 class Renderer:
-    """Makes the sends of a job. `columns` is what it needs of each row, the key first."""
+    """Makes the sends of a job. `columns` is what it needs of each row, the key first.
 
-    def __init__(self, job: Job, flow: Flow, accounts: Accounts) -> None:
+    `now`, in seconds since the epoch, is what times to come are held against, for the whole run.
+    """
+
+    def __init__(self, job: Job, flow: Flow, accounts: Accounts, *, now: float) -> None:
         self.job = job
+        self.flow = flow
+        self.now = now
         self.accounts = accounts
         self._label = "the audience"
         chunked = job.audience is not None and job.audience.chunk is not None
@@ -99,6 +126,7 @@ class Renderer:
                     where = _where_used(job, column)
                     faults.append(Fault(where, f"[{name}] is made once for the job: ${{{column}}} cannot stand in it"))
             self._prepare.append(table)
+        faults = list(dict.fromkeys(faults))  # a table may be made into more than one step
         if job.audience is None and columns:
             faults.append(Fault("audience", f"is missing: ${{{next(iter(columns))}}} needs a table of rows"))
         if faults:
@@ -106,6 +134,13 @@ class Renderer:
         self.columns = tuple(columns)
         order = {name: index for index, name in enumerate(self.columns)}
         self._account_at = [order[name] for name in accounts.columns]
+
+    def static_problems(self) -> list[Problem]:
+        """Return what time has made wrong in the job file itself."""
+        tables = [*self._prepare, *self._steps]
+        return [
+            self.job.problem(fault) for fault in dict.fromkeys(f for one in tables for f in one.static_faults(self.now))
+        ]
 
     def check_columns(self, available: Sequence[str], label: str) -> None:
         """Raise JobError for every `${column}` that the audience does not have."""
@@ -148,10 +183,10 @@ class Renderer:
     def _send(
         self, number: int, key: str, row: Sequence[object], values: Sequence[object], rows: int, *, with_secrets: bool
     ) -> tuple[Send | None, list[Problem]]:
-        def problem(text: str, field: str | None = None) -> Problem:
+        def problem(text: str, field: str | None = None, *, late: bool = False) -> Problem:
             if not self.columns:
-                return self.job.problem(Fault(field or "launch", text))
-            return Problem(text, file=self._label, row=number, key=key, field=field)
+                return self.job.problem(Fault(field or "launch", text, late))
+            return Problem(text, file=self._label, row=number, key=key, field=field, late=late)
 
         if not is_fit_key(key):
             key = key[:20].encode("unicode_escape").decode() + "…"
@@ -160,24 +195,26 @@ class Renderer:
             account = self.account_of(row, with_secrets=with_secrets)
         except JobError as wrong:
             return None, [problem(one.text, one.field) for one in wrong.problems]
-        steps, problems = [], []
+        steps, faults = [], dict[Fault, None]()
+        name = SendName(self.job.name, key)
         for table in self._steps:
-            step, faults = table.step(values, account)
+            step, wrong_here = table.step(values, account, name, self.now)
             if step is not None:
                 steps.append(step)
-            problems += [problem(fault.text, fault.path) for fault in faults]
-        if problems:
-            return None, problems
+            faults |= dict.fromkeys(wrong_here)
+        if faults:
+            return None, [problem(fault.text, fault.path, late=fault.late) for fault in faults]
         return Send(key, number, account, tuple(steps), _fingerprint(steps), rows), []
 
     def prepare(self, account: Account) -> list[Send]:
         """Return the calls that are made once for an account; the key is what the vendor knows the account by."""
         sends = []
         for table in self._prepare:
-            step, faults = table.step((), account)
+            key = f"{account.identity}/{table.endpoint.name}"
+            step, faults = table.step((), account, SendName(self.job.name, key), self.now)
             if step is None:
                 raise JobError([self.job.problem(fault) for fault in faults])
-            sends.append(Send(f"{account.identity}/{table.endpoint.name}", 0, account, (step,), _fingerprint([step])))
+            sends.append(Send(key, 0, account, (step,), _fingerprint([step])))
         return sends
 
 
@@ -186,6 +223,7 @@ def _fingerprint(steps: Sequence[Step]) -> int:
     for step in steps:
         digest.update(step.body)
         digest.update((step.ref or "").encode())
+        digest.update((step.path or "").encode())
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 

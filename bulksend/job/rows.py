@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 Rows = Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]
 
 
-async def batches_in(executor: Executor, batches: Iterator[T]) -> AsyncIterator[T]:
+async def batches_in(executor: Executor, batches: Iterator[T]) -> AsyncGenerator[T, None]:
     """Draw from a blocking iterator in the executor, one batch ahead of the consumer."""
     loop = asyncio.get_running_loop()
 

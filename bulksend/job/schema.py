@@ -15,7 +15,7 @@ def job_schema() -> dict[str, object]:
     for provider in PROVIDERS.values():
         account: Fields = {
             "provider": Field(Kind.TEXT, provider.title, required=True, choices=(provider.name,)),
-            "base_url": Field(Kind.TEXT, f"Default: {provider.base_url}.", required=provider.base_url is None),
+            "base_url": Field(Kind.TEXT, f"Default: {provider.base_url}."),
             **provider.account_ids,
             **provider.account_secrets,
         }

@@ -9,6 +9,8 @@ from datetime import date, time
 from decimal import Decimal
 from uuid import UUID
 
+from bulksend.providers.base import SEGMENT
+
 __all__ = ["Template", "escape", "placeholders", "substitute_vars", "unescape"]
 
 _MARK = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
@@ -45,11 +47,16 @@ def placeholders(text: str) -> list[str]:
 
 
 def substitute_vars(text: str, values: Mapping[str, str]) -> str:
-    """Fill in every `${var.NAME}`; other placeholders stay. Raises ValueError for a variable without a value."""
+    """Fill in every `${var.NAME}`, and a mark for `${segment.id}`; other placeholders stay.
+
+    Raises ValueError for a variable without a value.
+    """
     placeholders(text)
 
     def fill(mark: re.Match[str]) -> str:
         name = (mark[1] or "").strip()
+        if name == "segment.id":
+            return SEGMENT
         if not name.startswith("var."):
             return mark[0]
         if name[4:] not in values:

@@ -66,7 +66,7 @@ class Change(msgspec.Struct, frozen=True):
     reason: str | None = None
     status: int | None = None
     repeats: int = 0
-    """Added to the record's count of calls whose effect is not known."""
+    """Added to the record's count of calls whose effect is not known, which begins anew with each step."""
 
 
 class Invalid(msgspec.Struct, frozen=True):

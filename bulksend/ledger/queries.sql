@@ -52,7 +52,8 @@ WHERE state = 'pending';
 -- change --
 UPDATE send
 SET state = ?5, step = ?6, refs = CASE WHEN ?7 IS NULL THEN refs ELSE json_insert(refs, '$[#]', ?7) END,
-    reason = ?8, status = ?9, repeats = repeats + ?10, at = ?11
+    reason = ?8, status = ?9, at = ?11,
+    repeats = CASE WHEN step = ?6 THEN repeats ELSE 0 END + ?10
 WHERE job_id = ?1 AND scope = ?2 AND key = ?3 AND state = ?4;
 
 -- count --

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from bulksend.providers.base import Flow, Provider
+from bulksend.providers.base import Flow, Provider, SendName
+from bulksend.providers.batch import Batch
 from bulksend.providers.insider import Insider
+from bulksend.providers.stream import Stream
+from bulksend.providers.usercom import Usercom
 
-__all__ = ["PROVIDERS", "Flow", "Provider"]
+__all__ = ["PROVIDERS", "Flow", "Provider", "SendName"]
 
-PROVIDERS: dict[str, Provider] = {"insider": Insider()}
+PROVIDERS: dict[str, Provider] = {one.name: one for one in (Insider(), Usercom(), Stream(), Batch())}
 """Every provider by its name in the job file."""

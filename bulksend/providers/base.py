@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import quote, urlencode
 
 import msgspec
 
 from bulksend.fields import Fault, Fields
-from bulksend.model import Account, Call, Denied, Endpoint, Outcome, Rejected, Reply, Step, Throttled, Unknown
+from bulksend.model import (
+    Account,
+    Call,
+    Denied,
+    Endpoint,
+    Outcome,
+    Probe,
+    Rejected,
+    Reply,
+    Standing,
+    Step,
+    Throttled,
+    Unknown,
+    Verdict,
+)
 
-__all__ = ["Flow", "Provider", "Tables", "read_common", "read_object"]
+__all__ = [
+    "SEGMENT",
+    "Flow",
+    "Provider",
+    "SendName",
+    "Tables",
+    "find_past",
+    "mark_of",
+    "read_common",
+    "read_json",
+    "read_object",
+    "with_query",
+]
 
 Tables = Mapping[str, Mapping[str, object]]
 """The provider's own tables of a job file (`create`, `launch`, …), as written or with their values read."""
+
+SEGMENT = "\ue001"
+"""Stands in a table for `${segment.id}` until the account is known; a character of the private use area."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendName:
+    """What tells a send apart from every other, in all runs of its job: the job's name and the send's key."""
+
+    job: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +62,12 @@ class Flow:
 
     prepare: tuple[tuple[str, Endpoint], ...]
     steps: tuple[tuple[str, Endpoint], ...]
+    hint: str = ""
+    """What to do when a prepare call is refused."""
 
 
 class Provider(Protocol):
-    """A vendor's API as pure functions of values."""
+    """A vendor's API as pure functions of values; times are passed in, in seconds since the epoch."""
 
     @property
     def name(self) -> str:
@@ -37,8 +78,8 @@ class Provider(Protocol):
         """Return what people call it."""
 
     @property
-    def base_url(self) -> str | None:
-        """Return the default address; None where it depends on the account."""
+    def base_url(self) -> str:
+        """Return the default address; it may name an id of the account, as `https://{app}.user.com`."""
 
     @property
     def account_ids(self) -> Fields:
@@ -53,11 +94,18 @@ class Provider(Protocol):
         """Return every endpoint by name."""
 
     @property
+    def bodies(self) -> Mapping[str, Fields]:
+        """Return, by endpoint name, the fields that a call takes, in the job file's own form."""
+
+    @property
     def tables(self) -> Mapping[str, Fields]:
         """Return the fields of its own tables in the job file."""
 
-    def review(self, tables: Tables, *, has_audience: bool) -> list[Fault]:
+    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
         """Return what is wrong with the tables together, as written, beyond each field's own rules."""
+
+    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
+        """Return what a person should know before a run of so many sends; nothing of it is an error."""
 
     def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
         """Fill in what the vendor wants said twice, such as a language; the tables still hold their placeholders."""
@@ -65,11 +113,19 @@ class Provider(Protocol):
     def flow(self, tables: Tables) -> Flow:
         """Return the calls that a job with these tables makes."""
 
-    def check(self, table: str, body: Mapping[str, object]) -> list[Fault]:
-        """Return the rules that a rendered body breaks across its fields."""
+    def segment_id(self, tables: Tables, account: Account) -> str | None:
+        """Return what `${segment.id}` stands for; None where the job has no segment."""
 
-    def step(self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account) -> Step:
+    def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
+        """Return the rules that a rendered body breaks across its fields, or at this time."""
+
+    def step(
+        self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account, *, name: SendName
+    ) -> Step:
         """Return the wire form of a rendered and checked body."""
+
+    def request(self, endpoint: Endpoint, body: Mapping[str, object], account: Account, *, ref: str | None) -> Step:
+        """Return the wire form of a call that is made by itself, its body read by `bodies`; `ref` is the path's id."""
 
     def headers(self, account: Account) -> Mapping[str, str]:
         """Return the headers of every call of the account; they hold its secret."""
@@ -78,16 +134,34 @@ class Provider(Protocol):
         """Return the request of a step. `ref` is the id that the step before gave; `repeats` counts earlier calls of
         this step whose effect is not known, for vendors where a repeat must differ."""
 
-    def read(self, endpoint: Endpoint, reply: Reply, *, repeats: int) -> Outcome:
+    def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
         """Return what a reply means; it never raises, whatever the bytes are."""
+
+    def standing(self, reply: Reply) -> Standing | None:
+        """Return what the reply says of the vendor's own count; None where it says nothing."""
+
+    def probe(self, endpoint: Endpoint, account: Account, *, name: SendName, ref: str | None) -> Probe | None:
+        """Return the question whether a call to `endpoint` had its effect; None where nothing can tell.
+
+        `ref` is the id that was known when the call was made.
+        """
+
+    def read_probe(self, probe: Probe, reply: Reply) -> Verdict:
+        """Return what the answer to a probe means; it never raises."""
+
+
+def read_json(body: bytes) -> object:
+    """Decode a reply's JSON; None when it is none."""
+    try:
+        decoded: object = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return decoded
 
 
 def read_object(body: bytes) -> dict[str, object] | None:
     """Decode a reply's JSON object; None when it is not one."""
-    try:
-        decoded = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    decoded = read_json(body)
     return decoded if isinstance(decoded, dict) else None
 
 
@@ -108,3 +182,24 @@ def read_common(reply: Reply, *, throttled: Collection[int] = (429,), at_least_s
     if 300 <= status < 400:
         return Unknown(f"HTTP {status}: redirects are not followed; check base_url", status)
     return Unknown(f"HTTP {status}", status)
+
+
+def mark_of(account: Account, name: SendName) -> str:
+    """Return twelve hexadecimal digits that only this send has: a name that holds them can be found again."""
+    text = f"{account.identity}\0{name.job}\0{name.key}"
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def with_query(path: str, query: Mapping[str, object]) -> str:
+    """Add query parameters to a path; true and false are written as JSON writes them, the path's `{ref}` stays."""
+    texts = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in query.items()}
+    return f"{path}?{urlencode(texts, quote_via=quote)}" if texts else path
+
+
+def find_past(table: str, body: Mapping[str, object], fields: Collection[str], now: float) -> list[Fault]:
+    """Return a fault for each of the date fields, in seconds since the epoch, that lies before `now`."""
+    return [
+        Fault(f"{table}.{field}", "is in the past", late=True)
+        for field in fields
+        if isinstance(at := body.get(field), float) and at < now
+    ]

@@ -1,4 +1,4 @@
-"""Insider One, Single Web Push: create v1, launch v1 and v2, delete v1.
+"""Insider One, Single Web Push: create v1, launch v1 and v2, delete v1, and the statistics.
 
 Facts: the vendor's pages "Create Single Web Pushes", "Launch Single Web Pushes v2" and "Delete Single Web Pushes"
 (academy.insiderone.com/v1/docs). There is no idempotency key and no route that reads a campaign back.
@@ -10,12 +10,29 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
+from urllib.parse import quote
 
 import orjson
 
 from bulksend.fields import Fault, Field, Fields, Kind
-from bulksend.model import Accepted, Account, Call, Endpoint, Limit, Outcome, Rejected, Repeat, Reply, Step, Unknown
-from bulksend.providers.base import Flow, Tables, read_common, read_object
+from bulksend.model import (
+    Accepted,
+    Account,
+    Call,
+    Endpoint,
+    Limit,
+    Outcome,
+    Probe,
+    Rejected,
+    Repeat,
+    Reply,
+    Standing,
+    Step,
+    Unknown,
+    Untold,
+    Verdict,
+)
+from bulksend.providers.base import Flow, SendName, Tables, read_common, read_object
 
 __all__ = ["Insider"]
 
@@ -36,55 +53,85 @@ _LOCALE = Field(
     pattern=r"[a-z]{2,3}_[A-Z]{2}|all_ALL",
     pattern_text='a locale such as "en_GB", or "all_ALL"',
 )
-_PER = ("job", "row")
+_CREATE_BODY: Fields = {
+    "title": Field(
+        Kind.TEXT, "The campaign's name in the panel, unique in the account.", required=True, most_chars=TITLE_MOST
+    ),
+    "language": Field(
+        Kind.TEXT, _LOCALE.about, required=True, pattern=_LOCALE.pattern, pattern_text=_LOCALE.pattern_text
+    ),
+    "is_all": Field(Kind.BOOLEAN, "true: one launch to every subscriber; false (default): launched to targets."),
+}
+_LAUNCH_BODY: Fields = {
+    "title": Field(Kind.TEXT, "The push's title.", required=True, most_chars=TITLE_MOST),
+    "description": Field(
+        Kind.TEXT,
+        f"The push's text; at most {DESCRIPTION_MOST_WITH_BANNER} characters with a banner.",
+        required=True,
+        most_chars=DESCRIPTION_MOST,
+    ),
+    "image": Field(Kind.TEXT, "The icon's https address.", required=True, https=True),
+    "banner": Field(Kind.TEXT, "The large picture's https address.", https=True),
+    "link": Field(Kind.TEXT, "Where a click leads.", required=True),
+    "include_unengaged": Field(Kind.BOOLEAN, "true: unengaged users too."),
+    "ttl": Field(
+        Kind.DURATION,
+        'How long the vendor tries, in words ("1 day"), at most 240 hours.',
+        required=True,
+        least_s=1,
+        most_s=TTL_MOST_S,
+    ),
+    "language": _LOCALE,
+    "target": Field(
+        Kind.TABLE,
+        "Who gets it: one attribute and its values.",
+        fields={
+            "attribute": Field(
+                Kind.TEXT,
+                "d_ and a default attribute's name, or c_ and a custom one's.",
+                required=True,
+                pattern=r"[dc]_\S.*",
+                pattern_text='an attribute that begins with d_ (default) or c_ (custom), such as "c_store_id"',
+            ),
+            "values": Field(Kind.LIST, "The attribute's values to reach.", required=True),
+        },
+    ),
+}
+_DAY = {"pattern": r"\d{4}-\d\d-\d\d", "pattern_text": 'a day such as "2026-04-01"'}
+_STATISTICS_BODY: Fields = {
+    "start_date": Field(
+        Kind.TEXT, "The first day.", required=True, pattern=_DAY["pattern"], pattern_text=_DAY["pattern_text"]
+    ),
+    "end_date": Field(
+        Kind.TEXT, "The last day.", required=True, pattern=_DAY["pattern"], pattern_text=_DAY["pattern_text"]
+    ),
+    "page": Field(Kind.INTEGER, "From 1.", least=1),
+    "per_page": Field(Kind.INTEGER, "Campaigns per page; 10 by default.", least=1, most=20),
+    "campaign_id": Field(Kind.INTEGER, "campaign-metrics: the builderId that overall-metrics gave.", least=1),
+}
+BODIES: Mapping[str, Fields] = {
+    CREATE.name: _CREATE_BODY,
+    LAUNCH.name: _LAUNCH_BODY,
+    LAUNCH_V1.name: _LAUNCH_BODY,
+    DELETE.name: {},
+    STATISTICS.name: _STATISTICS_BODY,
+}
+STATISTICS_REFS = ("overall-metrics", "campaign-metrics", "top-metrics")
 
 TABLES: Mapping[str, Fields] = {
     "create": {
-        "title": Field(
-            Kind.TEXT, "The campaign's name in the panel, unique in the account.", required=True, most_chars=TITLE_MOST
+        "per": Field(
+            Kind.TEXT,
+            "job (default): one campaign for all launches; row: one for each, at 30/min. Not part of the body.",
+            choices=("job", "row"),
         ),
-        "language": Field(
-            Kind.TEXT, _LOCALE.about, required=True, pattern=_LOCALE.pattern, pattern_text=_LOCALE.pattern_text
-        ),
-        "is_all": Field(Kind.BOOLEAN, "true: one launch to every subscriber; false (default): launched to targets."),
+        **_CREATE_BODY,
     },
     "launch": {
         "campaign_id": Field(
             Kind.INTEGER, "An existing campaign to launch, in place of [create]; not part of the body.", least=1
         ),
-        "title": Field(Kind.TEXT, "The push's title.", required=True, most_chars=TITLE_MOST),
-        "description": Field(
-            Kind.TEXT,
-            f"The push's text; at most {DESCRIPTION_MOST_WITH_BANNER} characters with a banner.",
-            required=True,
-            most_chars=DESCRIPTION_MOST,
-        ),
-        "image": Field(Kind.TEXT, "The icon's https address.", required=True, https=True),
-        "banner": Field(Kind.TEXT, "The large picture's https address.", https=True),
-        "link": Field(Kind.TEXT, "Where a click leads.", required=True),
-        "include_unengaged": Field(Kind.BOOLEAN, "true: unengaged users too."),
-        "ttl": Field(
-            Kind.DURATION,
-            'How long the vendor tries, in words ("1 day"), at most 240 hours.',
-            required=True,
-            least_s=1,
-            most_s=TTL_MOST_S,
-        ),
-        "language": _LOCALE,
-        "target": Field(
-            Kind.TABLE,
-            "Who gets it: one attribute and its values.",
-            fields={
-                "attribute": Field(
-                    Kind.TEXT,
-                    "d_ and a default attribute's name, or c_ and a custom one's.",
-                    required=True,
-                    pattern=r"[dc]_\S.*",
-                    pattern_text='an attribute that begins with d_ (default) or c_ (custom), such as "c_store_id"',
-                ),
-                "values": Field(Kind.LIST, "The attribute's values to reach.", required=True),
-            },
-        ),
+        **_LAUNCH_BODY,
     },
 }
 
@@ -95,7 +142,7 @@ class Insider:
 
     name: str = "insider"
     title: str = "Insider One web push"
-    base_url: str | None = "https://web-push.api.useinsider.com"
+    base_url: str = "https://web-push.api.useinsider.com"
     account_ids: Fields = field(
         default_factory=lambda: {"partner_id": Field(Kind.TEXT, "InOne Settings > Account Settings.", required=True)}
     )
@@ -107,9 +154,10 @@ class Insider:
     endpoints: Mapping[str, Endpoint] = field(
         default_factory=lambda: {one.name: one for one in (CREATE, LAUNCH, LAUNCH_V1, DELETE, STATISTICS)}
     )
+    bodies: Mapping[str, Fields] = field(default_factory=lambda: BODIES)
     tables: Mapping[str, Fields] = field(default_factory=lambda: TABLES)
 
-    def review(self, tables: Tables, *, has_audience: bool) -> list[Fault]:
+    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
         """Check what the tables say together: which campaign is launched, and to whom."""
         faults = []
         create, launch = tables.get("create"), tables.get("launch")
@@ -123,6 +171,9 @@ class Insider:
             faults.append(Fault("launch.campaign_id", "stands beside [create]: keep one of the two"))
         if create is None:
             return faults
+        if create.get("per") == "row" and "${" not in str(create.get("title")):
+            text = 'must differ from row to row with per = "row", since titles are unique: name a ${column} in it'
+            faults.append(Fault("create.title", text))
         is_all = create.get("is_all", False)
         if is_all is True and has_audience:
             text = "true sends to every subscriber at once, once: it cannot stand beside [audience]"
@@ -134,6 +185,13 @@ class Insider:
             faults.append(Fault("launch.target", text))
         return faults
 
+    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
+        """Return what a person should know; here, that a campaign per row is bound to the create's limit."""
+        if tables.get("create", {}).get("per") == "row" and sends > 1:
+            text = '"row" makes a campaign for each of the sends, and creates are limited to 30/min'
+            return [Fault("create.per", f"{text}; one campaign for all (the default) launches at 6000/min")]
+        return []
+
     def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
         """Repeat the campaign's language in a targeted launch, as the vendor's segmented sample does."""
         full = {name: dict(table) for name, table in tables.items()}
@@ -143,11 +201,18 @@ class Insider:
         return full
 
     def flow(self, tables: Tables) -> Flow:
-        """One create for the job (none with campaign_id), one launch for each send."""
-        prepare = (("create", CREATE),) if "create" in tables else ()
-        return Flow(prepare=prepare, steps=(("launch", LAUNCH),))
+        """One create for the job (none with campaign_id) or for each send, one launch for each send."""
+        create, launch = (("create", CREATE),), (("launch", LAUNCH),)
+        if tables.get("create", {}).get("per") == "row":
+            return Flow(prepare=(), steps=create + launch)
+        hint = "its title may be taken: give it another, or name the campaign with campaign_id in [launch]"
+        return Flow(prepare=create if "create" in tables else (), steps=launch, hint=hint)
 
-    def check(self, table: str, body: Mapping[str, object]) -> list[Fault]:
+    def segment_id(self, tables: Tables, account: Account) -> str | None:
+        """None: there are no segments, a target names its users by an attribute."""
+        return None
+
+    def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
         """Check a rendered body across its fields: the short text beside a banner, the target's values."""
         if table != "launch":
             return []
@@ -173,18 +238,28 @@ class Insider:
                     break
         return faults
 
-    def step(self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account) -> Step:
+    def step(
+        self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account, *, name: SendName
+    ) -> Step:
         """Write the body as the vendor's page has it; partner_id is a text, ttl a text of seconds."""
-        wire: dict[str, object] = {"partner_id": account.ids["partner_id"], **body}
+        wire = dict(body)
         ref = wire.pop("campaign_id", None)
+        wire.pop("per", None)
+        return self.request(endpoint, wire, account, ref=None if ref is None else str(ref))
+
+    def request(self, endpoint: Endpoint, body: Mapping[str, object], account: Account, *, ref: str | None) -> Step:
+        """Write any call's body; a delete has one too, and the statistics' `ref` is one of their three routes."""
+        if endpoint is STATISTICS and ref not in STATISTICS_REFS:
+            raise ValueError(f"ref must be one of {', '.join(STATISTICS_REFS)}")
+        wire: dict[str, object] = {"partner_id": account.ids["partner_id"], **body}
         if "ttl" in wire:
             ttl_s = wire["ttl"]
             assert isinstance(ttl_s, float)
             wire["ttl"] = str(int(ttl_s))
-        if table == "launch" and wire.pop("include_unengaged", False):
+        if wire.pop("include_unengaged", False):
             # The page's table says include_unengaged, its samples include_unengage; which one works is not known.
             wire["include_unengaged"] = wire["include_unengage"] = True
-        return Step(endpoint, orjson.dumps(wire), None if ref is None else str(ref))
+        return Step(endpoint, orjson.dumps(wire), ref)
 
     def headers(self, account: Account) -> Mapping[str, str]:
         """Bearer token and JSON, as both pages show."""
@@ -198,11 +273,24 @@ class Insider:
             suffix = f" ({repeats + 1})"
             wire["title"] = wire["title"][: TITLE_MOST - len(suffix)] + suffix
             body = orjson.dumps(wire)
-        path = step.endpoint.path.format(ref=step.ref or ref)
+        path = step.endpoint.path.format(ref=quote(step.ref or ref or "", safe=""))
         return Call(step.endpoint, account.base_url + path, headers, body)
 
-    def read(self, endpoint: Endpoint, reply: Reply, *, repeats: int) -> Outcome:
+    def standing(self, reply: Reply) -> Standing | None:
+        """None: no reply says how much of a limit is left."""
+        return None
+
+    def probe(self, endpoint: Endpoint, account: Account, *, name: SendName, ref: str | None) -> Probe | None:
+        """None: no route reads a campaign or a launch back."""
+        return None
+
+    def read_probe(self, probe: Probe, reply: Reply) -> Verdict:
+        """Settle nothing, since there is no probe."""
+        return Untold("there is nothing to ask")
+
+    def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
         """Accepted only by the documented body; 424 is told apart by the text after `SERVICE:-`."""
+        endpoint = step.endpoint
         throttled = (429, 403) if endpoint is STATISTICS else (429,)
         common = read_common(reply, throttled=throttled)
         if common is not None:
@@ -217,6 +305,10 @@ class Insider:
             return Rejected("HTTP 400 Bad Request", 400)
         if endpoint is DELETE:
             return Accepted()
+        if endpoint is STATISTICS:
+            return (
+                Unknown(f"HTTP {reply.status} without a JSON object", reply.status) if decoded is None else Accepted()
+            )
         if decoded is None or decoded.get("success") is not True:
             return Unknown(f"HTTP {reply.status} without the documented body", reply.status)
         campaign_id = decoded.get("campaign_id")

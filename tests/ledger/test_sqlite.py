@@ -104,7 +104,7 @@ def test_the_life_of_a_send(tmp_path: Path) -> None:
         await ledger.record(job_id, change(State.SENDING, State.ACCEPTED, step=1, ref="169"))
         assert await counts(ledger) == Counts(accepted=1)
         assert await ledger.look_up(job_id, Scope.SEND, ["a", "b"]) == {
-            "a": SendRecord("a", "default", 1, 1, State.ACCEPTED, 3, 1, 11, ("25696", "169"), None, 200, NOW + 5)
+            "a": SendRecord("a", "default", 1, 1, State.ACCEPTED, 3, 0, 11, ("25696", "169"), None, 200, NOW + 5)
         }
         assert await ledger.look_up(job_id, Scope.ACCOUNT, ["a"]) == {}
 

@@ -29,6 +29,7 @@ FULL = {
     "wait_s": 7.0,
     "count": 10,
     "settled": 3,
+    "progress": 0.5,
 }
 
 
@@ -62,6 +63,7 @@ def test_the_list_of_names_is_closed() -> None:
         "send.retried",
         "send.returned",
         "send.changed",
+        "send.watched",
         "limit.paused",
         "limit.changed",
     }
@@ -96,6 +98,7 @@ LEVELS = {
         "prepare.reused",
         "canary.passed",
         "limit.changed",
+        "send.watched",
     },
     "warning": {
         "run.stopping",

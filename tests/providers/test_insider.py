@@ -21,12 +21,14 @@ from bulksend.model import (
     Repeat,
     Reply,
     Secret,
+    Step,
     Throttled,
     Unknown,
 )
-from bulksend.providers import PROVIDERS, Flow
+from bulksend.providers import PROVIDERS, Flow, SendName
 
 INSIDER = PROVIDERS["insider"]
+NAME = SendName("spring-sale", "0007")
 CREATE, LAUNCH, LAUNCH_V1, DELETE, STATISTICS = (
     INSIDER.endpoints[f"insider.{name}"] for name in ("create", "launch", "launch_v1", "delete", "statistics")
 )
@@ -43,7 +45,7 @@ def named(endpoint: Endpoint) -> str:
 
 def read(endpoint: Endpoint, status: int, body: bytes = b"", repeats: int = 0, **headers: str) -> Outcome:
     fields = {name.replace("_", "-"): text for name, text in headers.items()}
-    return INSIDER.read(endpoint, Reply(status, fields, body), repeats=repeats)
+    return INSIDER.read(Step(endpoint), Reply(status, fields, body), repeats=repeats)
 
 
 def test_documented_endpoints() -> None:
@@ -235,7 +237,7 @@ bodies = st.one_of(
 def test_reading_never_raises_and_accepts_documented_bodies_only(
     endpoint: Endpoint, status: int, body: bytes, repeats: int, headers: dict[str, str]
 ) -> None:
-    outcome = INSIDER.read(endpoint, Reply(status, headers, body), repeats=repeats)
+    outcome = INSIDER.read(Step(endpoint), Reply(status, headers, body), repeats=repeats)
     if isinstance(outcome, Accepted):
         assert 200 <= status < 300
         if endpoint is not DELETE:
@@ -266,7 +268,7 @@ TARGET = {"attribute": "c_store_id", "values": ["0007"]}
 
 
 def wire(endpoint: Endpoint, table: str, body: dict[str, object], account: Account = ACCOUNT) -> Any:
-    return orjson.loads(INSIDER.step(endpoint, table, body, account).body)
+    return orjson.loads(INSIDER.step(endpoint, table, body, account, name=NAME).body)
 
 
 def test_a_launch_as_the_vendors_page_has_it() -> None:
@@ -308,7 +310,7 @@ def test_a_create_as_the_vendors_page_has_it(is_all: bool) -> None:
 
 
 def test_an_existing_campaign_is_in_the_path_and_not_in_the_body() -> None:
-    step = INSIDER.step(LAUNCH, "launch", {**BODY, "campaign_id": 25696}, ACCOUNT)
+    step = INSIDER.step(LAUNCH, "launch", {**BODY, "campaign_id": 25696}, ACCOUNT, name=NAME)
     assert "campaign_id" not in orjson.loads(step.body)
     call = INSIDER.call(step, ACCOUNT, {}, ref=None, repeats=0)
     assert call.url == "https://web-push.api.useinsider.com/v2/single/25696"
@@ -324,11 +326,10 @@ def test_an_existing_campaign_is_in_the_path_and_not_in_the_body() -> None:
         (LAUNCH, "/v2/single/7"),
         (LAUNCH_V1, "/v1/single/7"),
         (DELETE, "/v1/single/7"),
-        (STATISTICS, "/v1/statistics/7"),
     ],
 )
 def test_the_created_campaign_is_in_the_path(endpoint: Endpoint, path: str) -> None:
-    step = INSIDER.step(endpoint, "launch", BODY, ACCOUNT)
+    step = INSIDER.step(endpoint, "launch", BODY, ACCOUNT, name=NAME)
     headers = INSIDER.headers(ACCOUNT)
     call = INSIDER.call(step, ACCOUNT, headers, ref="7", repeats=0)
     assert call.url == ACCOUNT.base_url + path
@@ -353,7 +354,7 @@ def test_headers() -> None:
     ],
 )
 def test_a_create_after_one_of_unknown_effect_has_a_title_of_its_own(title: str, repeats: int, sent: str) -> None:
-    step = INSIDER.step(CREATE, "create", {"title": title, "language": "en_GB", "is_all": False}, ACCOUNT)
+    step = INSIDER.step(CREATE, "create", {"title": title, "language": "en_GB", "is_all": False}, ACCOUNT, name=NAME)
     body = orjson.loads(INSIDER.call(step, ACCOUNT, {}, ref=None, repeats=repeats).body)
     assert body == {"partner_id": "100000001", "title": sent, "language": "en_GB", "is_all": False}
     assert len(body["title"]) <= 100
@@ -361,7 +362,7 @@ def test_a_create_after_one_of_unknown_effect_has_a_title_of_its_own(title: str,
 
 @pytest.mark.parametrize("endpoint", [LAUNCH, LAUNCH_V1], ids=named)
 def test_a_launch_is_never_changed(endpoint: Endpoint) -> None:
-    step = INSIDER.step(endpoint, "launch", BODY, ACCOUNT)
+    step = INSIDER.step(endpoint, "launch", BODY, ACCOUNT, name=NAME)
     assert INSIDER.call(step, ACCOUNT, {}, ref="7", repeats=3).body == step.body
 
 
@@ -369,7 +370,7 @@ def test_a_launch_is_never_changed(endpoint: Endpoint) -> None:
 
 
 def faults(tables: dict[str, dict[str, object]], *, has_audience: bool = True) -> dict[str, str]:
-    return {fault.path: fault.text for fault in INSIDER.review(tables, has_audience=has_audience)}
+    return {fault.path: fault.text for fault in INSIDER.review(tables, has_audience=has_audience, chunk=None)}
 
 
 CREATE_TABLE: dict[str, object] = {"title": "t", "language": "en_GB"}
@@ -434,9 +435,14 @@ def test_a_targeted_launch_repeats_the_campaigns_language() -> None:
 
 
 def test_the_calls_of_a_job() -> None:
+    launch = (("launch", LAUNCH),)
     both = INSIDER.flow({"create": CREATE_TABLE, "launch": TO_TARGET})
-    assert both == Flow(prepare=(("create", CREATE),), steps=(("launch", LAUNCH),))
-    assert INSIDER.flow({"launch": TO_TARGET}) == Flow(prepare=(), steps=(("launch", LAUNCH),))
+    assert (both.prepare, both.steps) == ((("create", CREATE),), launch)
+    assert "campaign_id" in both.hint
+    alone = INSIDER.flow({"launch": TO_TARGET})
+    assert (alone.prepare, alone.steps) == ((), launch)
+    per_row = {"create": {**CREATE_TABLE, "per": "row"}, "launch": TO_TARGET}
+    assert INSIDER.flow(per_row) == Flow(prepare=(), steps=(("create", CREATE), *launch))
 
 
 @pytest.mark.parametrize(
@@ -461,5 +467,5 @@ def test_the_calls_of_a_job() -> None:
     ],
 )
 def test_rules_across_the_fields_of_a_launch(change: dict[str, object], paths: list[str]) -> None:
-    assert [fault.path for fault in INSIDER.check("launch", {**BODY, **change})] == paths
-    assert INSIDER.check("create", {**BODY, **change}) == []
+    assert [fault.path for fault in INSIDER.check("launch", {**BODY, **change}, now=0.0)] == paths
+    assert INSIDER.check("create", {**BODY, **change}, now=0.0) == []

@@ -1,0 +1,116 @@
+"""One stream parted into several, each drawn at its own pace: what is not asked for yet waits in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import IO, Generic, TypeVar
+
+from bulksend.errors import RunError
+
+__all__ = ["parted"]
+
+IN_MEMORY = 8192
+"""Items that wait in memory, over all parts."""
+IN_MEMORY_LEAST = 16
+
+T = TypeVar("T")
+
+
+class _Queue(Generic[T]):
+    """First in, first out; beyond `most` items, the oldest wait in the file, which all queues share."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._file = file
+        self._most = most
+        self._pieces: list[int] = []
+        self._newest: list[T] = []
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._pieces or self._newest)
+
+    def put(self, item: T) -> None:
+        self._newest.append(item)
+        if len(self._newest) < self._most:
+            return
+        self._pieces.append(self._file.seek(0, 2))
+        try:
+            pickle.dump(self._newest, self._file, pickle.HIGHEST_PROTOCOL)
+        except OSError as error:
+            raise RunError(f"a temporary file cannot be written: {error.strerror}") from None
+        self._newest = []
+
+    def take(self) -> list[T]:
+        """Return the oldest items."""
+        if not self._pieces:
+            items, self._newest = self._newest, []
+            return items
+        self._file.seek(self._pieces.pop(0))
+        oldest: list[T] = pickle.load(self._file)  # noqa: S301 - written above, into a file without a name
+        return oldest
+
+
+class _Parting(Generic[T]):
+    def __init__(
+        self,
+        items: AsyncGenerator[list[T], None],
+        name_of: Callable[[T], str],
+        names: Iterable[str],
+        file: IO[bytes],
+    ) -> None:
+        self._items = items
+        self._name_of = name_of
+        known = tuple(dict.fromkeys(names))
+        most = max(IN_MEMORY_LEAST, IN_MEMORY // (len(known) + 1))
+        self._others = _Queue[T](file, most)
+        self._queues = {name: _Queue[T](file, most) for name in known}
+        self._ended = False
+        self._reading = asyncio.Lock()
+
+    def parts(self) -> list[AsyncGenerator[list[T], None]]:
+        return [self._part(queue) for queue in (*self._queues.values(), self._others)]
+
+    async def _part(self, queue: _Queue[T]) -> AsyncGenerator[list[T], None]:
+        while True:
+            if queue.waits:
+                yield queue.take()
+            elif self._ended:
+                return
+            else:
+                await self._read_on(queue)
+
+    async def _read_on(self, queue: _Queue[T]) -> None:
+        async with self._reading:
+            if not queue.waits and not self._ended:  # another may have read on in the meantime
+                await self._read_batch()
+
+    async def _read_batch(self) -> None:
+        batch = await anext(self._items, None)
+        if batch is None:
+            self._ended = True
+            return
+        for item in batch:
+            self._queues.get(self._name_of(item), self._others).put(item)
+
+
+@asynccontextmanager
+async def parted(
+    items: AsyncGenerator[list[T], None], name_of: Callable[[T], str], names: Iterable[str], *, scratch_dir: Path
+) -> AsyncIterator[list[AsyncGenerator[list[T], None]]]:
+    """Part a stream by name: one stream for each of `names`, in their order, and a last one for all others.
+
+    Each keeps the order of the items. The stream is read only as far as somebody waits for, and what that brings for
+    others goes to a file in `scratch_dir`, which holds the whole stream at most. Raises RunError when its disk is full.
+    """
+    try:
+        file = tempfile.TemporaryFile(dir=scratch_dir)  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise RunError(f"no temporary file in {scratch_dir}: {error.strerror}") from None
+    with file:
+        async with aclosing(items):
+            yield _Parting(items, name_of, names, file).parts()

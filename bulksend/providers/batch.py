@@ -1,0 +1,374 @@
+"""Batch push campaigns (MEP, API 1.1): create, update, delete, list, get, stats.
+
+Facts: the vendor's pages under doc.batch.com, "Campaigns API". There is no idempotency key: a campaign is made as a
+draft, which is harmless to repeat, and set live by its token, which can be read back with a Live key. No limit is
+published; after a 429 nothing is called for five seconds at least.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import orjson
+
+from bulksend.fields import Fault, Field, Fields, Kind, Zone
+from bulksend.model import (
+    Absent,
+    Accepted,
+    Account,
+    Call,
+    Denied,
+    Endpoint,
+    Found,
+    Limit,
+    Outcome,
+    Probe,
+    Rejected,
+    Repeat,
+    Reply,
+    Standing,
+    Step,
+    Throttled,
+    Unknown,
+    Untold,
+    Verdict,
+)
+from bulksend.providers.base import (
+    Flow,
+    SendName,
+    Tables,
+    find_past,
+    mark_of,
+    read_common,
+    read_json,
+    read_object,
+    with_query,
+)
+
+__all__ = ["Batch"]
+
+NAME_LEAST = 3
+LABELS_MOST = 3
+TTL_MOST_S = 28 * 86400
+THROTTLED_AT_LEAST_S = 5.0
+LIST_PAGE = 100
+PROBE_PAGES = 5
+"""Pages of the list, newest first, that are looked through for one campaign."""
+
+_START = Limit.parse("60/min")
+
+
+def _endpoint(name: str, method: str, path: str, repeat: Repeat = Repeat.SAFE) -> Endpoint:
+    return Endpoint(f"batch.{name}", method, f"/1.1/{{app}}/campaigns/{path}", _START, repeat, documented=False)
+
+
+CREATE = _endpoint("create", "POST", "create")
+CREATE_LIVE = _endpoint("create", "POST", "create", Repeat.NEVER)
+"""The same route, where the body says `live`: each call is a send."""
+UPDATE = _endpoint("update", "POST", "update/{ref}", Repeat.NEVER)
+DELETE = _endpoint("delete", "POST", "delete/{ref}")
+LIST = _endpoint("list", "GET", "list")
+GET = _endpoint("get", "GET", "{ref}")
+STATS = _endpoint("stats", "GET", "stats/{ref}")
+ENDPOINTS = (CREATE, UPDATE, DELETE, LIST, GET, STATS)
+
+_TEXTS = Field(Kind.TEXT)
+_MESSAGE: Fields = {
+    "language": Field(Kind.TEXT, "The language that it is for, such as en.", required=True),
+    "title": Field(Kind.TEXT, "The push's title."),
+    "body": Field(Kind.TEXT, "The push's text.", required=True),
+}
+_TARGETING: Fields = {
+    "segments": Field(
+        Kind.LIST,
+        "Batch's own segments.",
+        item=Field(Kind.TEXT, choices=("NEW", "ONE_TIME", "ENGAGED", "DORMANT", "IMPORTED")),
+    ),
+    "query": Field(Kind.TABLE, 'Tags and attributes: { "c.city" = "Oslo" }.'),
+    "languages": Field(Kind.LIST, "Only users of these languages.", item=_TEXTS),
+    "regions": Field(Kind.LIST, "Only users of these regions.", item=_TEXTS),
+    "custom_audiences": Field(Kind.LIST, "Names of custom audiences.", item=_TEXTS),
+}
+_MEDIA: Fields = {
+    name: Field(Kind.TEXT, f"The {name}'s https address.", https=True) for name in ("icon", "picture", "audio", "video")
+}
+_BODY: Fields = {
+    "name": Field(Kind.TEXT, "The campaign's name; at least 3 characters.", required=True, least_chars=NAME_LEAST),
+    "push_time": Field(Kind.DATETIME, '"now", or when: without a zone it is UTC.', zone=Zone.UTC, choices=("now",)),
+    "local_push_time": Field(
+        Kind.DATETIME, "When, in each receiver's own time; in place of push_time.", zone=Zone.LOCAL
+    ),
+    "messages": Field(Kind.LIST, "One message per language.", required=True, fields=_MESSAGE),
+    "labels": Field(Kind.LIST, "Codes of labels; at most 3.", item=_TEXTS, most_items=LABELS_MOST),
+    "priority": Field(Kind.TEXT, "normal, or high (default).", choices=("normal", "high")),
+    "time_to_live": Field(
+        Kind.DURATION,
+        "How long a push is kept for a device that is off, in words; at most 28 days.",
+        least_s=1,
+        most_s=TTL_MOST_S,
+    ),
+    "gcm_collapse_key": Field(
+        Kind.TABLE,
+        "Android: whether a later push replaces an earlier one.",
+        fields={"enabled": Field(Kind.BOOLEAN, required=True), "key": Field(Kind.TEXT)},
+    ),
+    "push_type": Field(Kind.TEXT, "background: nothing is shown."),
+    "targeting": Field(Kind.TABLE, "Who gets it; without it, everybody.", fields=_TARGETING),
+    "media": Field(Kind.TABLE, "Pictures and sounds.", fields=_MEDIA),
+    "deeplink": Field(Kind.TEXT, "Where a click leads."),
+    "landing": Field(Kind.TABLE, "A landing page; not beside a deeplink."),
+    "custom_payload": Field(Kind.TEXT, "JSON for the app, as a text."),
+    "skip_media_check": Field(Kind.BOOLEAN, "true: the media's addresses are not looked at."),
+}
+_LIVE = Field(Kind.BOOLEAN, "true (default): it is sent; false: it stays a draft.")
+_CALL_BODY: Fields = {**_BODY, "live": Field(Kind.BOOLEAN, "false: saved as a draft.", required=True)}
+BODIES: Mapping[str, Fields] = {
+    CREATE.name: _CALL_BODY,
+    UPDATE.name: {
+        **{name: one for name, one in _BODY.items() if not one.required},
+        "name": Field(Kind.TEXT, "The campaign's name.", least_chars=NAME_LEAST),
+        "messages": Field(Kind.LIST, "One message per language.", fields=_MESSAGE),
+        "live": Field(Kind.BOOLEAN, "true: set live; false: stopped."),
+    },
+    DELETE.name: {},
+    LIST.name: {
+        "from": Field(Kind.INTEGER, "How many to skip, newest first.", least=0),
+        "limit": Field(Kind.INTEGER, "How many; 10 by default.", least=1, most=LIST_PAGE),
+        "live": Field(Kind.BOOLEAN, "true: running or completed; false: stopped or drafts."),
+        "from_api": Field(Kind.BOOLEAN, "true: made through the API."),
+    },
+    GET.name: {},
+    STATS.name: {},
+}
+TABLES: Mapping[str, Fields] = {
+    "launch": {
+        "send": Field(
+            Kind.TEXT,
+            "draft (default): made as a draft, then set live; direct: one live create. Not part of the body.",
+            choices=("draft", "direct"),
+        ),
+        "live": _LIVE,
+        **_BODY,
+    }
+}
+_REASONS = {
+    10: "AUTHENTICATION_INVALID",
+    12: "API_MISUSE",
+    20: "ROUTE_NOT_FOUND",
+    30: "MISSING_PARAMETER",
+    31: "MALFORMED_PARAMETER",
+    32: "MALFORMED_JSON_BODY",
+    60: "TOO_MANY_REQUESTS",
+}
+_TOKEN = re.compile(r"[0-9a-fA-F-]{8,64}")
+LIVE_KEY = "needs the app's Live API key, and this account's api_key is another"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The provider `batch`."""
+
+    name: str = "batch"
+    title: str = "Batch push campaigns"
+    base_url: str = "https://api.batch.com"
+    account_ids: Fields = field(
+        default_factory=lambda: {
+            "api_key": Field(
+                Kind.TEXT,
+                "The app's Live, Dev or SDK key: one app on one platform. Lookups need the Live key.",
+                required=True,
+                pattern=r"[A-Za-z0-9_.-]+",
+                pattern_text="an API key of letters and digits",
+            )
+        }
+    )
+    account_secrets: Fields = field(
+        default_factory=lambda: {
+            "rest_key": Field(Kind.TEXT, "The company's REST API key: env:NAME or file:PATH.", required=True)
+        }
+    )
+    endpoints: Mapping[str, Endpoint] = field(default_factory=lambda: {one.name: one for one in ENDPOINTS})
+    bodies: Mapping[str, Fields] = field(default_factory=lambda: BODIES)
+    tables: Mapping[str, Fields] = field(default_factory=lambda: TABLES)
+
+    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
+        """Check what the table says together: when it is sent, and how."""
+        launch = tables.get("launch")
+        if launch is None:
+            return [Fault("launch", "is missing: a job for batch has a [launch] table")]
+        faults = _times(launch, "launch")
+        if launch.get("live") is False and launch.get("send") == "direct":
+            faults.append(Fault("launch.live", 'false makes drafts only, send = "direct" sends: keep one of the two'))
+        if "deeplink" in launch and "landing" in launch:
+            faults.append(Fault("launch.landing", "stands beside deeplink: keep one of the two"))
+        return faults
+
+    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
+        """Return what a person should know of a way of sending that cannot always be looked up."""
+        launch = tables.get("launch", {})
+        if launch.get("live") is False:
+            return [Fault("launch.live", "false: the campaigns stay drafts, nobody gets a push")]
+        return []
+
+    def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
+        """Return the tables as they are."""
+        return {name: dict(table) for name, table in tables.items()}
+
+    def flow(self, tables: Tables) -> Flow:
+        """A draft and its setting live for each send; one live create with `direct`; live = false: the draft alone."""
+        launch = tables.get("launch", {})
+        if launch.get("send") == "direct":
+            return Flow(prepare=(), steps=(("launch", CREATE_LIVE),))
+        if launch.get("live") is False:
+            return Flow(prepare=(), steps=(("launch", CREATE),))
+        return Flow(prepare=(), steps=(("launch", CREATE), ("launch", UPDATE)))
+
+    def segment_id(self, tables: Tables, account: Account) -> str | None:
+        """None: the vendor's segments have no id of ours."""
+        return None
+
+    def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
+        """Check that the push_time is not past, and that custom_payload is JSON."""
+        faults = find_past(table, body, ("push_time",), now)
+        payload = body.get("custom_payload")
+        if isinstance(payload, str) and "${" not in payload:
+            try:
+                orjson.loads(payload)
+            except orjson.JSONDecodeError:
+                faults.append(Fault(f"{table}.custom_payload", "must be JSON, written as a text"))
+        return faults
+
+    def step(
+        self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account, *, name: SendName
+    ) -> Step:
+        """Write the draft, its setting live (the whole body again, as the update page asks), or the live create."""
+        wire = {key: value for key, value in body.items() if key != "send"}
+        wire["live"] = endpoint is not CREATE
+        if endpoint is CREATE_LIVE:
+            wire["name"] = f"{wire['name']} [{mark_of(account, name)}]"
+        return self.request(endpoint, wire, account, ref=None)
+
+    def request(self, endpoint: Endpoint, body: Mapping[str, object], account: Account, *, ref: str | None) -> Step:
+        """Write any call; push_time goes out in UTC without a zone, time_to_live in whole seconds."""
+        if endpoint.reads:
+            return Step(endpoint, ref=ref, path=with_query(endpoint.path, body))
+        if endpoint is CREATE and body.get("live") is True:
+            endpoint = CREATE_LIVE
+        if endpoint is DELETE:
+            return Step(endpoint, ref=ref)
+        wire = dict(body)
+        if isinstance(at := wire.get("push_time"), float):
+            wire["push_time"] = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        if isinstance(ttl_s := wire.get("time_to_live"), float):
+            wire["time_to_live"] = int(ttl_s)
+        return Step(endpoint, orjson.dumps(wire), ref)
+
+    def headers(self, account: Account) -> Mapping[str, str]:
+        """The company's REST key in a header of its own."""
+        return {"X-Authorization": account.secrets["rest_key"].reveal(), "Content-Type": "application/json"}
+
+    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, ref: str | None, repeats: int) -> Call:
+        """Return the request; the app's key is part of the path."""
+        path = (step.path or step.endpoint.path).replace("{app}", quote(account.ids["api_key"], safe=""))
+        return Call(
+            step.endpoint,
+            account.base_url + path.replace("{ref}", quote(step.ref or ref or "", safe="")),
+            headers,
+            step.body,
+        )
+
+    def standing(self, reply: Reply) -> Standing | None:
+        """None: no reply says how much of a limit is left."""
+        return None
+
+    def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
+        """A create is accepted by its token; the vendor's error code becomes the reason."""
+        endpoint = step.endpoint
+        common = read_common(reply, at_least_s=THROTTLED_AT_LEAST_S)
+        reason = _reason(reply)
+        match common:
+            case None:
+                pass
+            case Denied() if endpoint.reads and reply.status == 403:
+                return Rejected(f"{reason}: the lookup {LIVE_KEY}", reply.status)
+            case Denied(status=status):
+                return Denied(f"the vendor refuses the credentials{_code(reply)}", status)
+            case Rejected(status=status):
+                return Rejected(reason, status)
+            case Throttled() | _:
+                return common
+        if reply.status in (400, 424):
+            # A campaign that an earlier call has set live may be completed by now, and cannot be set live again.
+            if endpoint is UPDATE and repeats:
+                return Unknown(reason, reply.status, refused=True)
+            return Rejected(reason, reply.status)
+        if endpoint in (CREATE, CREATE_LIVE):
+            token = (read_object(reply.body) or {}).get("campaign_token")
+            if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+                return Unknown(f"HTTP {reply.status} without a campaign_token", reply.status)
+            return Accepted(token)
+        # The pages say nothing of the body of an update or a delete, but an error page of something between is none.
+        if read_json(reply.body) is None and (endpoint.reads or reply.body.strip()):
+            return Unknown(f"HTTP {reply.status} without JSON", reply.status)
+        return Accepted()
+
+    def probe(self, endpoint: Endpoint, account: Account, *, name: SendName, ref: str | None) -> Probe | None:
+        """Read `live` back for a campaign that was to be set live; look for a live create by the mark in its name."""
+        if endpoint is UPDATE and ref is not None:
+            return Probe(Step(GET, ref=ref), ref)
+        if endpoint is CREATE_LIVE:
+            return _list_probe(mark_of(account, name), 0)
+        return None
+
+    def read_probe(self, probe: Probe, reply: Reply) -> Verdict:
+        """A campaign that is not live was not sent; one that is not in the list proves nothing."""
+        if reply.status == 403:
+            return Untold(f"{_reason(reply)}: the lookup {LIVE_KEY}")
+        decoded = read_json(reply.body) if reply.status == 200 else None
+        if probe.step.endpoint is GET:
+            live = decoded.get("live") if isinstance(decoded, dict) else None
+            if not isinstance(live, bool):
+                return Untold(f"the lookup answers {_reason(reply)}")
+            return Found(probe.wanted) if live else Absent()
+        if not isinstance(decoded, list):
+            return Untold(f"the list of campaigns answers {_reason(reply)}")
+        for one in decoded:
+            if not isinstance(one, dict):
+                continue
+            name, token = one.get("name"), one.get("campaign_token")
+            if isinstance(name, str) and f"[{probe.wanted}]" in name and isinstance(token, str):
+                return Found(token)
+        if len(decoded) < LIST_PAGE or not probe.pages_left:
+            return Untold("no campaign of this name is in the list, which is no proof")
+        return _list_probe(probe.wanted, PROBE_PAGES - probe.pages_left)
+
+
+def _list_probe(wanted: str, page: int) -> Probe:
+    # Pages overlap, since others may create in the meantime: the list is newest first.
+    query = {"from": page * (LIST_PAGE - 10), "limit": LIST_PAGE, "from_api": True}
+    return Probe(Step(LIST, path=with_query(LIST.path, query)), wanted, PROBE_PAGES - 1 - page)
+
+
+def _times(body: Mapping[str, object], path: str) -> list[Fault]:
+    """A campaign is sent at one time: in UTC or in each receiver's own."""
+    if "push_time" in body and "local_push_time" in body:
+        return [Fault(f"{path}.local_push_time", "stands beside push_time: keep one of the two")]
+    if "push_time" not in body and "local_push_time" not in body:
+        return [Fault(f"{path}.push_time", 'is required: "now", a time, or local_push_time in its place')]
+    return []
+
+
+def _code(reply: Reply) -> str:
+    """Return the vendor's error code in words, after a comma; nothing where the reply has none."""
+    code = (read_object(reply.body) or {}).get("code")
+    if isinstance(code, bool) or not isinstance(code, int):
+        return ""
+    return f", {_REASONS[code]}" if code in _REASONS else f", code {code}"
+
+
+def _reason(reply: Reply) -> str:
+    return f"HTTP {reply.status}{_code(reply)}"

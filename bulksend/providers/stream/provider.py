@@ -1,0 +1,238 @@
+"""Stream campaigns as calls: made under an id of our own, started, and followed to their end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import quote, urlencode
+from uuid import NAMESPACE_URL, uuid5
+
+import orjson
+
+from bulksend.fields import Fault, Field, Fields, Kind
+from bulksend.model import Account, Call, Endpoint, Outcome, Probe, Reply, Standing, Step, Verdict
+from bulksend.providers.base import SEGMENT, Flow, SendName, Tables, find_past, with_query
+from bulksend.providers.stream import replies
+from bulksend.providers.stream.tables import (
+    BODIES,
+    CAMPAIGN_CREATE,
+    CAMPAIGN_GET,
+    CAMPAIGN_START,
+    ENDPOINTS,
+    SEGMENT_CREATE,
+    SEGMENT_GET,
+    SEGMENTS_MOST,
+    TABLES,
+    TARGETS_EXISTS,
+    USERS_ADVISED,
+    USERS_MOST,
+)
+
+__all__ = ["Stream"]
+
+EVERY_S = 10.0
+_EXCLUSIVE = ("filter", "all_users", "all_sender_channels")
+_DATES = ("scheduled_for", "stop_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The provider `stream`.
+
+    A campaign's id follows from account, job and key, so that the vendor itself tells whether a call whose reply was
+    lost had its effect; a campaign can be started once only.
+    """
+
+    name: str = "stream"
+    title: str = "Stream campaigns"
+    base_url: str = "https://chat.stream-io-api.com"
+    account_ids: Fields = field(
+        default_factory=lambda: {"api_key": Field(Kind.TEXT, "The app's key, from its dashboard.", required=True)}
+    )
+    account_secrets: Fields = field(
+        default_factory=lambda: {
+            "api_secret": Field(Kind.TEXT, "The app's secret: env:NAME or file:PATH.", required=True)
+        }
+    )
+    endpoints: Mapping[str, Endpoint] = field(default_factory=lambda: ENDPOINTS)
+    bodies: Mapping[str, Fields] = field(default_factory=lambda: BODIES)
+    tables: Mapping[str, Fields] = field(default_factory=lambda: TABLES)
+
+    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
+        """Check what the tables say together: whom the campaign goes to, and how its segment is made."""
+        launch = tables.get("launch")
+        if launch is None:
+            return [Fault("launch", "is missing: a job for stream has a [launch] table")]
+        faults = _review_segment(tables.get("segment"))
+        both = [name for name in ("segment_ids", "user_ids") if name in launch]
+        if len(both) == 2:
+            faults.append(Fault("launch.user_ids", "stands beside segment_ids: a campaign has one of the two"))
+        if not both and "segment" not in tables:
+            faults.append(Fault("launch.segment_ids", "is required: segments, user_ids, or a [segment] table"))
+        most = SEGMENTS_MOST if "segment_ids" in both else USERS_MOST
+        if chunk is not None and chunk > most and both:
+            text = f"is {chunk:,}, but one campaign takes at most {most:,} {both[0]}"
+            faults.append(Fault("audience.chunk", text))
+        faults += _review_channels(launch)
+        return faults
+
+    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
+        """Return what a person should know: where de-duplication ends, and when a segment is the better way."""
+        notes = []
+        launch = tables.get("launch", {})
+        if sends > 1:
+            text = f"{sends:,} campaigns: the vendor removes doubled users within a campaign, not between campaigns"
+            notes.append(Fault("launch", f"{text}; a user in two of them gets two messages"))
+        users = launch.get("user_ids")
+        if isinstance(users, list) and len(users) > USERS_ADVISED:
+            text = f"{len(users):,} users: above {USERS_ADVISED:,} the vendor's page advises a segment"
+            notes.append(Fault("launch.user_ids", text))
+        return notes
+
+    def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
+        """Add a [start] where there is none, and aim a campaign without segments or users at the job's [segment]."""
+        full = {name: dict(table) for name, table in tables.items()}
+        full.setdefault("start", {})
+        launch = full.setdefault("launch", {})
+        if "segment" in full and "segment_ids" not in launch and "user_ids" not in launch:
+            launch["segment_ids"] = [SEGMENT]
+        return full
+
+    def flow(self, tables: Tables) -> Flow:
+        """Make the segment where asked to; for each send: make the campaign, start it, follow it with [watch]."""
+        steps: tuple[tuple[str, Endpoint], ...] = (("launch", CAMPAIGN_CREATE), ("start", CAMPAIGN_START))
+        if "watch" in tables:
+            steps += (("watch", CAMPAIGN_GET),)
+        makes = tables.get("segment", {}).get("create") is True
+        return Flow(prepare=(("segment", SEGMENT_CREATE),) if makes else (), steps=steps)
+
+    def segment_id(self, tables: Tables, account: Account) -> str | None:
+        """Return the [segment]'s id: as written, or the one that follows from account and name."""
+        segment = tables.get("segment")
+        if segment is None:
+            return None
+        given = segment.get("id")
+        return str(given) if given is not None else _made_id(account, "segment", str(segment.get("name")))
+
+    def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
+        """Check a body across its fields: times in order and to come, channels that can be made."""
+        if table == "launch":
+            return _review_channels(body)
+        faults = find_past(table, body, _DATES, now)
+        starts, stops = (body.get(name) for name in _DATES)
+        if isinstance(starts, float) and isinstance(stops, float) and stops <= starts:
+            faults.append(Fault(f"{table}.stop_at", "is not after scheduled_for"))
+        return faults
+
+    def step(
+        self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account, *, name: SendName
+    ) -> Step:
+        """Write a campaign or segment with its id, a start, or the question of [watch]."""
+        if table == "watch":
+            every_s = body.get("every", EVERY_S)
+            assert isinstance(every_s, float)
+            return Step(endpoint, every_s=every_s)
+        if table == "segment":
+            made = _made_id(account, "segment", str(body["name"]))
+            wire = {key: value for key, value in body.items() if key != "create"}
+            wire.setdefault("type", "channel" if "all_sender_channels" in wire else "user")
+            return self.request(endpoint, {"id": made, **wire}, account, ref=made)
+        if endpoint is CAMPAIGN_CREATE:
+            body = {"id": _made_id(account, "campaign", name.job, name.key), **body}
+            return self.request(endpoint, body, account, ref=str(body["id"]))
+        return self.request(endpoint, body, account, ref=None)
+
+    def request(self, endpoint: Endpoint, body: Mapping[str, object], account: Account, *, ref: str | None) -> Step:
+        """Write any call: times as RFC 3339 in UTC, what a read asks for in the query."""
+        if endpoint is TARGETS_EXISTS:
+            target = quote(str(body["target_id"]), safe="")
+            return Step(endpoint, ref=ref, path=endpoint.path.replace("{target}", target))
+        if endpoint.method in ("GET", "DELETE"):
+            return Step(endpoint, ref=ref, path=with_query(endpoint.path, body))
+        wire = dict(body)
+        for name in _DATES:
+            if isinstance(at := wire.get(name), float):
+                wire[name] = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+        return Step(endpoint, orjson.dumps(wire), ref)
+
+    def headers(self, account: Account) -> Mapping[str, str]:
+        """A server's token, made from the secret: it holds no user and does not expire."""
+        import jwt
+
+        token = jwt.encode({"server": True}, account.secrets["api_secret"].reveal(), algorithm="HS256")
+        return {"Authorization": token, "stream-auth-type": "jwt", "Content-Type": "application/json"}
+
+    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, ref: str | None, repeats: int) -> Call:
+        """Return the request, with the app's key in its query."""
+        path = (step.path or step.endpoint.path).replace("{ref}", quote(step.ref or ref or "", safe=""))
+        key = urlencode({"api_key": account.ids["api_key"]})
+        return Call(step.endpoint, f"{account.base_url}{path}{'&' if '?' in path else '?'}{key}", headers, step.body)
+
+    def standing(self, reply: Reply) -> Standing | None:
+        """Return the `X-RateLimit-*` of the reply."""
+        return replies.standing(reply)
+
+    def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
+        """Return what the reply means."""
+        return replies.read(step, reply, repeats=repeats)
+
+    def probe(self, endpoint: Endpoint, account: Account, *, name: SendName, ref: str | None) -> Probe | None:
+        """Ask for the campaign or the segment by its id, which is ours."""
+        if ref is None:
+            return None
+        if endpoint in (CAMPAIGN_CREATE, CAMPAIGN_START):
+            return Probe(Step(CAMPAIGN_GET, ref=ref, path=with_query(CAMPAIGN_GET.path, {"limit": 1})), endpoint.name)
+        if endpoint is SEGMENT_CREATE:
+            return Probe(Step(SEGMENT_GET, ref=ref), endpoint.name)
+        return None
+
+    def read_probe(self, probe: Probe, reply: Reply) -> Verdict:
+        """Return what the lookup tells."""
+        return replies.read_probe(probe, reply)
+
+
+def _made_id(account: Account, *names: str) -> str:
+    return str(uuid5(NAMESPACE_URL, "\0".join(("bulksend", account.identity, *names))))
+
+
+def _review_segment(segment: Mapping[str, object] | None) -> list[Fault]:
+    """A segment is named by its id, or made; one that is made has at most one way to fill itself."""
+    if segment is None:
+        return []
+    faults = []
+    if segment.get("create") is True:
+        if "name" not in segment:
+            faults.append(Fault("segment.name", "is required with create = true"))
+        if "id" in segment:
+            faults.append(Fault("segment.id", "cannot stand beside create = true: the id follows from the name"))
+    elif "id" not in segment:
+        faults.append(Fault("segment.id", "is required, or create = true beside a name"))
+    else:
+        extra = [name for name in segment if name not in ("id", "create")]
+        faults += [
+            Fault(f"segment.{name}", "needs create = true: an existing segment is named by its id") for name in extra
+        ]
+    ways = [name for name in _EXCLUSIVE if segment.get(name)]
+    if len(ways) > 1:
+        faults.append(
+            Fault(
+                f"segment.{ways[1]}",
+                f"stands beside {ways[0]}: filter, all_users and all_sender_channels exclude each other",
+            )
+        )
+    if segment.get("all_sender_channels") and segment.get("type") == "user":
+        faults.append(Fault("segment.all_sender_channels", 'makes a segment of channels: type must be "channel"'))
+    if segment.get("all_users") and segment.get("type") == "channel":
+        faults.append(Fault("segment.all_users", 'makes a segment of users: type must be "user"'))
+    return faults
+
+
+def _review_channels(launch: Mapping[str, object]) -> list[Fault]:
+    faults = []
+    channel = launch.get("channel_template")
+    if launch.get("create_channels") is True and channel is None:
+        faults.append(Fault("launch.channel_template", "is required with create_channels = true"))
+    if isinstance(channel, Mapping) and "members" in channel and "members_template" in channel:
+        faults.append(Fault("launch.channel_template.members_template", "stands beside members: keep one of the two"))
+    return faults

@@ -1,0 +1,246 @@
+"""User.com web push: campaigns made, changed, sent, listed and read, and the segments that they go to.
+
+Facts: the vendor's pages under apidocs.user.com/webpush and /segments. A create without `eta` is itself a send, and
+there is no idempotency key: each campaign's name therefore ends in a mark of its own, by which one whose reply was lost
+is looked for in the list. No limit is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, quote, urlsplit
+
+import orjson
+
+from bulksend.fields import Fault, Field, Fields, Kind
+from bulksend.model import (
+    Accepted,
+    Account,
+    Call,
+    Endpoint,
+    Found,
+    Limit,
+    Outcome,
+    Probe,
+    Rejected,
+    Repeat,
+    Reply,
+    Standing,
+    Step,
+    Unknown,
+    Untold,
+    Verdict,
+)
+from bulksend.providers.base import Flow, SendName, Tables, find_past, mark_of, read_common, read_object, with_query
+
+__all__ = ["Usercom"]
+
+TTL_MOST_S = 28 * 86400
+"""Not published; what web push itself allows."""
+PROBE_PAGES = 20
+"""Pages of the list that are looked through for one campaign."""
+
+_START = Limit.parse("60/min")
+
+
+def _endpoint(name: str, method: str, path: str, repeat: Repeat = Repeat.SAFE) -> Endpoint:
+    return Endpoint(f"usercom.{name}", method, f"/api/public/{path}", _START, repeat, documented=False)
+
+
+CREATE = _endpoint("create", "POST", "webpush-campaign/", Repeat.NEVER)
+UPDATE = _endpoint("update", "PATCH", "webpush-campaign/{ref}/")
+SEND = _endpoint("send", "POST", "webpush-campaign/{ref}/send/", Repeat.NEVER)
+LIST = _endpoint("list", "GET", "webpush-campaign/")
+GET = _endpoint("get", "GET", "webpush-campaign/{ref}/")
+SEGMENTS = _endpoint("segments", "GET", "segments/")
+SEGMENT_USERS = _endpoint("segment_users", "GET", "segments/{ref}/users/")
+ENDPOINTS = (CREATE, UPDATE, SEND, LIST, GET, SEGMENTS, SEGMENT_USERS)
+
+_MESSAGE: Fields = {
+    "title": Field(Kind.TEXT, "The push's title.", required=True),
+    "body": Field(Kind.TEXT, "The push's text.", required=True),
+    "url": Field(Kind.TEXT, "Where a click leads.", https=True),
+    "require_interaction": Field(Kind.BOOLEAN, "true: it stays until the user clicks or dismisses it."),
+    "doughnut_title": Field(Kind.TEXT, "Action button 1: its label."),
+    "doughnut_url": Field(Kind.TEXT, "Action button 1: its address.", https=True),
+    "coffee_title": Field(Kind.TEXT, "Action button 2: its label."),
+    "coffee_url": Field(Kind.TEXT, "Action button 2: its address.", https=True),
+    "icon": Field(Kind.TEXT, "The icon's address.", https=True),
+    "badge": Field(Kind.TEXT, "The big picture's address; Windows only.", https=True),
+}
+_NAME = Field(
+    Kind.TEXT, "The campaign's name in the panel; a mark is added, by which it is found again.", required=True
+)
+_SEGMENT = Field(Kind.INTEGER, "The number that User.com gave the segment.", required=True, least=1)
+_MESSAGES = Field(Kind.LIST, "One message, or several variants.", required=True, fields=_MESSAGE)
+_ETA = Field(Kind.DATETIME, "When it is sent, with a zone; without it, at once.")
+_TTL = Field(
+    Kind.DURATION,
+    "How long a message is kept for a user who is away, in words; 3 days by default.",
+    least_s=1,
+    most_s=TTL_MOST_S,
+)
+_BODY: Fields = {"name": _NAME, "segment": _SEGMENT, "messages": _MESSAGES, "eta": _ETA, "ttl": _TTL}
+_OPTIONAL = {
+    name: Field(one.kind, one.about, least=one.least, least_s=one.least_s, most_s=one.most_s, fields=one.fields)
+    for name, one in _BODY.items()
+}
+_PAGE: Fields = {"cursor": Field(Kind.TEXT, "Where the page begins, as the `next` of the page before has it.")}
+BODIES: Mapping[str, Fields] = {
+    CREATE.name: _BODY,
+    UPDATE.name: _OPTIONAL,
+    SEND.name: {},
+    LIST.name: _PAGE,
+    GET.name: {},
+    SEGMENTS.name: _PAGE,
+    SEGMENT_USERS.name: _PAGE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Usercom:
+    """The provider `usercom`."""
+
+    name: str = "usercom"
+    title: str = "User.com web push"
+    base_url: str = "https://{app}.user.com"
+    account_ids: Fields = field(
+        default_factory=lambda: {
+            "app": Field(
+                Kind.TEXT,
+                "The app's subdomain: <app>.user.com.",
+                required=True,
+                pattern=r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?",
+                pattern_text='a subdomain such as "shop" for shop.user.com',
+            )
+        }
+    )
+    account_secrets: Fields = field(
+        default_factory=lambda: {"token": Field(Kind.TEXT, "The REST API key: env:NAME or file:PATH.", required=True)}
+    )
+    endpoints: Mapping[str, Endpoint] = field(default_factory=lambda: {one.name: one for one in ENDPOINTS})
+    bodies: Mapping[str, Fields] = field(default_factory=lambda: BODIES)
+    tables: Mapping[str, Fields] = field(default_factory=lambda: {"launch": _BODY})
+
+    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
+        """Ask for the one table that there is."""
+        if "launch" not in tables:
+            return [Fault("launch", "is missing: a job for usercom has a [launch] table")]
+        return []
+
+    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
+        """Return nothing."""
+        return []
+
+    def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
+        """Return the tables as they are."""
+        return {name: dict(table) for name, table in tables.items()}
+
+    def flow(self, tables: Tables) -> Flow:
+        """One create for each send: it is sent by itself, at once or at its eta."""
+        return Flow(prepare=(), steps=(("launch", CREATE),))
+
+    def segment_id(self, tables: Tables, account: Account) -> str | None:
+        """None: the vendor has no route that makes a segment."""
+        return None
+
+    def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
+        """Check that the eta is not past."""
+        return find_past(table, body, ("eta",), now)
+
+    def step(
+        self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account, *, name: SendName
+    ) -> Step:
+        """Write the body with a mark at the end of its name."""
+        marked = f"{body['name']} [{mark_of(account, name)}]"
+        return self.request(endpoint, {**body, "name": marked}, account, ref=None)
+
+    def request(self, endpoint: Endpoint, body: Mapping[str, object], account: Account, *, ref: str | None) -> Step:
+        """Write any call; eta is sent as UTC, ttl as whole seconds."""
+        if endpoint.reads:
+            return Step(endpoint, ref=ref, path=with_query(endpoint.path, body))
+        wire = dict(body)
+        if isinstance(eta := wire.get("eta"), float):
+            wire["eta"] = datetime.fromtimestamp(eta, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if isinstance(ttl_s := wire.get("ttl"), float):
+            wire["ttl"] = int(ttl_s)
+        return Step(endpoint, orjson.dumps(wire), ref)
+
+    def headers(self, account: Account) -> Mapping[str, str]:
+        """Token, and the version that every sample of the pages asks for."""
+        return {
+            "Authorization": f"Token {account.secrets['token'].reveal()}",
+            "Accept": "*/*; version=2",
+            "Content-Type": "application/json",
+        }
+
+    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, ref: str | None, repeats: int) -> Call:
+        """Return the request; paths end in a slash, since a redirect is not followed."""
+        path = (step.path or step.endpoint.path).replace("{ref}", quote(step.ref or ref or "", safe=""))
+        return Call(step.endpoint, account.base_url + path, headers, step.body)
+
+    def standing(self, reply: Reply) -> Standing | None:
+        """None: no reply says how much of a limit is left."""
+        return None
+
+    def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
+        """A create or update is accepted by its id; what is only read, by a JSON object; a send, by its status."""
+        common = read_common(reply)
+        if common is not None:
+            return common
+        if reply.status in (400, 424):
+            return Rejected(f"HTTP {reply.status}{_said(reply)}", reply.status)
+        if step.endpoint is SEND and not reply.body.strip():
+            return Accepted()  # the page shows no body
+        decoded = read_object(reply.body)
+        if decoded is None:
+            return Unknown(f"HTTP {reply.status} without the documented body", reply.status)
+        if step.endpoint not in (CREATE, UPDATE):
+            return Accepted()
+        found = decoded.get("id")
+        if isinstance(found, bool) or not isinstance(found, int) or not 0 < found < 10**18:
+            return Unknown(f"HTTP {reply.status} without an id", reply.status)
+        return Accepted(str(found))
+
+    def probe(self, endpoint: Endpoint, account: Account, *, name: SendName, ref: str | None) -> Probe | None:
+        """Look for a create by the mark in its name."""
+        if endpoint is CREATE:
+            return Probe(Step(LIST), mark_of(account, name), PROBE_PAGES - 1)
+        return None
+
+    def read_probe(self, probe: Probe, reply: Reply) -> Verdict:
+        """Found by its name; a campaign that the list does not have proves nothing, nor does a list that is refused."""
+        page = read_object(reply.body) if reply.status == 200 else None
+        results = page.get("results") if page is not None else None
+        if page is None or not isinstance(results, list):
+            return Untold(f"the list of campaigns answers HTTP {reply.status}")
+        for one in results:
+            if not isinstance(one, dict):
+                continue
+            name, found = one.get("name"), one.get("id")
+            if isinstance(name, str) and f"[{probe.wanted}]" in name and isinstance(found, int):
+                return Found(str(found))
+        cursor = _cursor(page.get("next"))
+        if cursor is None or not probe.pages_left:
+            return Untold("no campaign of this name is in the list, which is no proof")
+        return Probe(Step(LIST, path=with_query(LIST.path, {"cursor": cursor})), probe.wanted, probe.pages_left - 1)
+
+
+def _cursor(following: object) -> str | None:
+    """Take the cursor out of an absolute `next`: where the token is sent is the account's address alone."""
+    if not isinstance(following, str):
+        return None
+    try:
+        found = parse_qs(urlsplit(following).query).get("cursor")
+    except ValueError:
+        return None
+    return found[0] if found else None
+
+
+def _said(reply: Reply) -> str:
+    """Name the fields that a 400 complains of, never what it quotes: that is the row's."""
+    decoded = read_object(reply.body) or {}
+    names = [name for name in decoded if name in (*_BODY, "detail", "errors", "non_field_errors")]
+    return f", the vendor objects to: {', '.join(names)}" if names else ""
