@@ -113,6 +113,9 @@ async def plan_async(
         )
         settled = 0 if emulate else await _settled(opened, ledger, executor, limit=limit)
         warnings += [] if emulate else _row_secrets(opened)
+        warnings += [loaded.problem(note) for note in loaded.provider.notes(loaded.tables, sends=checked.sends)]
+        if settled >= checked.sends:
+            checked.problems = [problem for problem in checked.problems if not problem.late]
         try:
             check_due(loaded, time.time())
         except GuardError as late:
@@ -201,15 +204,17 @@ def _plan(opened: Opened, checked: Checked, settled: int, warnings: list[Problem
 
 
 def _samples(opened: Opened, checked: Checked) -> list[Sample]:
-    samples = []
-    if checked.samples:
-        first = checked.samples[0].account
-        for send in opened.renderer.prepare(first):
-            body = json.loads(send.steps[0].body)
-            samples.append(Sample("", 0, first.name, send.steps[0].endpoint.name, body))
-    for send in checked.samples:
-        samples += [
-            Sample(send.key, send.row, send.account.name, step.endpoint.name, json.loads(step.body))
-            for step in send.steps
-        ]
-    return samples
+    of_rows = opened.audience is not None
+    prepared = opened.renderer.prepare(checked.samples[0].account) if checked.samples else []
+    return [
+        Sample(
+            send.key if send.row and of_rows else "",
+            send.row if of_rows else 0,
+            send.account.name,
+            step.endpoint.name,
+            json.loads(step.body),
+        )
+        for send in [*prepared, *checked.samples]
+        for step in send.steps
+        if step.body
+    ]

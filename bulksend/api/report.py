@@ -41,6 +41,8 @@ class Report:
     elapsed_s: float = 0.0
     rate_per_min: float | None = None
     endpoints: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    campaigns: Mapping[str, int] = field(default_factory=dict)
+    """What the vendor said that the campaigns came to which this run followed to their end, by its own names."""
     changed: int = 0
     """Settled sends whose row asks for another payload now; they were not sent again."""
     failures: Sequence[Failure] = ()
@@ -68,6 +70,7 @@ class Report:
             "elapsed_s": round(self.elapsed_s, 3),
             "rate_per_min": None if self.rate_per_min is None else round(self.rate_per_min, 1),
             "endpoints": {name: dict(stats) for name, stats in self.endpoints.items()},
+            **({"campaigns": dict(self.campaigns)} if self.campaigns else {}),
         }
 
     @property

@@ -58,7 +58,7 @@ class Sender:
     async def __aenter__(self) -> Self:
         opened = self._stack.enter_context(open_job(self._job, rows_from_code=True))
         try:
-            problems = secret_problems(opened)
+            problems = secret_problems(opened) + opened.renderer.static_problems()
             if problems:
                 raise JobError(problems)
             check_due(self._job, time.time(), self._observers)

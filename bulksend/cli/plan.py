@@ -62,7 +62,8 @@ def _print(planned: Plan) -> None:
     for name, one in planned.endpoints.items():
         note = "" if one.documented else " (not published: a careful start)"
         mark = "  <- bottleneck" if name == planned.bottleneck else ""
-        typer.echo(f"  {name}: {one.calls:,} calls at {one.limit}{note}, {format_duration(one.duration_s)}{mark}")
+        calls = f"{one.calls:,} {'call' if one.calls == 1 else 'calls'}"
+        typer.echo(f"  {name}: {calls} at {one.limit}{note}, {format_duration(one.duration_s)}{mark}")
     typer.echo(f"  ETA         {format_duration(planned.eta_s)}")
     for sample in planned.samples:
         of = f" for key {sample.key} (row {sample.row})" if sample.key else ""

@@ -108,6 +108,9 @@ def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:
     yield f"  time        {format_duration(report.elapsed_s)}{rate}"
     for name, stats in report.endpoints.items():
         yield f"  {name}: {_endpoint(stats)}"
+    if report.campaigns:
+        told = (f"{number:,} {name.replace('_', ' ')}" for name, number in report.campaigns.items())
+        yield f"  campaigns   {', '.join(told)}"
     for failure in list(report.failures)[:5]:
         row = f" (row {failure.row})" if failure.row else ""
         yield f"  {failure.state:<11} {failure.key}{row}: {failure.reason}"

@@ -68,8 +68,9 @@ def run(
 
         def confirm(loaded: Job, checked: Checked) -> bool:
             if bar is not None:
-                endpoint = loaded.provider.flow(loaded.tables).steps[-1][1].name
-                bar.expect(loaded.limit(endpoint), len(checked.by_account))
+                limits = [loaded.limit(one.name) for _, one in loaded.provider.flow(loaded.tables).steps]
+                slowest = min(limits, key=lambda limit: min(one.calls / one.period_s for one in limit.windows))
+                bar.expect(slowest, len(checked.by_account))
             return not asks or _ask(loaded, checked)
 
         try:

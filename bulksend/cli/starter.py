@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "init", "schema"]
 
-STARTERS = {"insider": ("insider.toml", "insider-stores.csv")}
+STARTERS = {
+    "insider": ("insider.toml", "insider-stores.csv"),
+    "usercom": ("usercom.toml", "usercom-segments.csv"),
+    "stream": ("stream.toml", "stream-teams.csv"),
+    "batch": ("batch.toml", "batch-cities.csv"),
+}
 DEMO_JOB = """
 job = "demo"
 [account]

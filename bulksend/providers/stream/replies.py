@@ -104,7 +104,7 @@ def _read_campaign(step: Step, status: int, campaign: object) -> Outcome:
     stats = stats if isinstance(stats, Mapping) else {}
     if state in _ENDED:
         counts = {name.removeprefix("stats_"): _count(stats.get(name)) for name in _TALLIED}
-        return Accepted(found, {f"campaigns_{state}": 1, **counts})
+        return Accepted(found, {str(state): 1, **counts})
     if state not in _STARTED:
         return Unknown(f"HTTP {status}, and the campaign is neither running nor at its end", status)
     progress = stats.get("progress")
