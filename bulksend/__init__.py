@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bulksend.api.blocking import plan, resolve, run, status, stop
+    from bulksend.api.client import Answer, Client
     from bulksend.api.plan import Plan, plan_async
     from bulksend.api.report import Failure, Report
     from bulksend.api.run import run_async
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from bulksend.api.state import resolve_async, status_async, stop_async
     from bulksend.errors import (
         BulksendError,
+        CallFailedError,
         DeniedError,
         EmulatorError,
         GuardError,
@@ -30,12 +32,18 @@ if TYPE_CHECKING:
         Problem,
         RunError,
         SendsFailedError,
+        WebhookError,
     )
     from bulksend.job.schema import job_schema
     from bulksend.model import Event, EventName, JobState, State
+    from bulksend.providers.stream.webhook import CampaignEvent, read_webhook
 
 __all__ = [
+    "Answer",
     "BulksendError",
+    "CallFailedError",
+    "CampaignEvent",
+    "Client",
     "DeniedError",
     "EmulatorError",
     "Event",
@@ -57,9 +65,11 @@ __all__ = [
     "Sender",
     "SendsFailedError",
     "State",
+    "WebhookError",
     "job_schema",
     "plan",
     "plan_async",
+    "read_webhook",
     "resolve",
     "resolve_async",
     "run",
@@ -71,6 +81,9 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Answer": "api.client",
+    "CampaignEvent": "providers.stream.webhook",
+    "Client": "api.client",
     "Event": "model",
     "EventName": "model",
     "Failure": "api.report",
@@ -82,6 +95,7 @@ _ROOMS = {
     "job_schema": "job.schema",
     "plan": "api.blocking",
     "plan_async": "api.plan",
+    "read_webhook": "providers.stream.webhook",
     "resolve": "api.blocking",
     "resolve_async": "api.state",
     "run": "api.blocking",

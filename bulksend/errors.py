@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "BulksendError",
+    "CallFailedError",
     "DeniedError",
     "EmulatorError",
     "GuardError",
@@ -34,6 +35,7 @@ __all__ = [
     "Problem",
     "RunError",
     "SendsFailedError",
+    "WebhookError",
 ]
 
 
@@ -143,6 +145,14 @@ class NetworkError(RunError):
 
 class PrepareError(RunError):
     """The vendor refused what every send of an account depends on."""
+
+
+class CallFailedError(RunError):
+    """A single call was not accepted."""
+
+
+class WebhookError(BulksendError):
+    """A webhook that is not to be believed, or not one that is known here."""
 
 
 class EmulatorError(RunError):

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from bulksend.errors import BulksendError, JobError, Problem
 from bulksend.job.accounts import Accounts, read_secret
 from bulksend.job.check import check_rows
-from bulksend.job.file import Job, load_job
+from bulksend.job.file import load_job
 from bulksend.job.render import Renderer
+from bulksend.job.spec import Job
 from bulksend.ledger.base import Ledger
 from bulksend.providers import Flow
 

@@ -8,7 +8,7 @@ from bulksend.api.report import Report
 from bulksend.duration import format_duration
 from bulksend.errors import GuardError
 from bulksend.job.check import Checked
-from bulksend.job.file import Job
+from bulksend.job.spec import Job
 from bulksend.model import Event, EventName, JobState
 
 __all__ = ["Observer", "check_due", "check_size"]

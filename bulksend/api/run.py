@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
-import socket
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -20,265 +17,28 @@ from bulksend.api.checking import check_input
 from bulksend.api.emulation import emulator
 from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledger, secret_problems
 from bulksend.api.refusal import Observer, check_due, check_size
-from bulksend.api.report import Failure, Report
+from bulksend.api.report import Report
+from bulksend.api.running import Run
 from bulksend.api.signals import signals_end
 from bulksend.api.source import chunk_source, row_source
-from bulksend.duration import format_duration
-from bulksend.engine.sender import Sender as Engine
-from bulksend.engine.transport import AiohttpTransport, Transport
 from bulksend.errors import (
     BulksendError,
-    GuardError,
     InterruptedRunError,
     JobError,
     JobLockedError,
-    LedgerError,
     Problem,
 )
 from bulksend.job.check import Checked
-from bulksend.job.file import Job
-from bulksend.launch import Launch, Source
-from bulksend.ledger.base import Counts, JobRecord, Ledger
-from bulksend.model import Account, Event, EventName, JobState, Repeat, State
-from bulksend.providers import SendName
+from bulksend.job.spec import Job
+from bulksend.launch import Source
+from bulksend.model import Event, EventName
 
-__all__ = ["JobSource", "Observer", "Run", "failures_of", "run_async"]
+__all__ = ["JobSource", "Observer", "run_async"]
 
-STOP_POLL_S = 0.4
-SAVE_EVERY = 5
-"""Polls between two times that the numbers so far are saved for `status`."""
-_SETTLED = (State.ACCEPTED, State.REJECTED, State.UNKNOWN)
-FAILURES_MOST = 100
 ACCOUNTS_MOST = 10_000
 """Different accounts that are looked for where the rows were not looked at beforehand."""
 
 JobSource = str | os.PathLike[str] | Mapping[str, object]
-
-
-class Run:
-    """One run of an opened job, from the ledger's lock to the report."""
-
-    def __init__(self, opened: Opened, ledger: Ledger, observers: Sequence[Observer], *, limited: bool) -> None:
-        self.opened = opened
-        self.job = opened.job
-        self.ledger = ledger
-        self.began_s = time.monotonic()
-        self.total: int | None = None
-        self.rows = 0
-        self.size: tuple[int, int] | None = None
-        """Rows and sends of the whole audience, also where the run takes only the first of them."""
-        self._observers = list(observers)
-        self._limited = limited
-        self._transport: Transport = AiohttpTransport()
-        self._engine: Engine | None = None
-        self._launch: Launch | None = None
-        self._record: JobRecord | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._interrupted: InterruptedRunError | None = None
-
-    def observe(self, event: Event) -> None:
-        for observer in tuple(self._observers):
-            try:
-                observer(event)
-            except Exception as wrong:
-                # Who only looks on must not cost a send its outcome.
-                self._observers.remove(observer)
-                warnings.warn(f"an observer failed and is not told any more: {wrong!r}", RuntimeWarning, stacklevel=2)
-
-    def interrupt(self, text: str) -> None:
-        """Make no new call; whatever is under way finishes."""
-        if self._interrupted is None:
-            self._interrupted = InterruptedRunError(f"{text}; run again to go on")
-            self.observe(Event(EventName.RUN_STOPPING, self.job.name, reason=text))
-            if self._engine is not None:
-                self._engine.stop(self._interrupted)
-
-    @property
-    def interrupted(self) -> InterruptedRunError | None:
-        return self._interrupted
-
-    async def start(self) -> JobRecord:
-        """Open the ledger, take the job's lock, and get the engine ready. Returns the job as it was before."""
-        await self.ledger.open(create=True)
-        holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        before, turned = await self.ledger.start_job(self.job.name, holder, vendor=_vendor(self.opened))
-        self._record = before
-        if turned:
-            self.observe(Event(EventName.LEDGER_RECOVERED, self.job.name, count=turned))
-        self._engine = Engine(
-            job=self.job.name,
-            job_id=before.id,
-            provider=self.job.provider,
-            ledger=self.ledger,
-            transport=self._transport,
-            limit_of=self.job.limit,
-            wall=time.time,
-            random=random.random,
-            observe=self.observe,
-            contract=self.job.limits,
-        )
-        self._launch = Launch(
-            sender=self._engine,
-            ledger=self.ledger,
-            job_id=before.id,
-            renderer=self.opened.renderer,
-            policy=self.job.policy,
-            can_look_up=_can_look_up(self.opened),
-            observe=self.observe,
-        )
-        if self._interrupted is not None:
-            self._engine.stop(self._interrupted)
-        if self.job.policy.deadline_s is not None:
-            text = f"deadline: the run takes longer than {format_duration(self.job.policy.deadline_s)}"
-            left_s = self.job.policy.deadline_s - (time.monotonic() - self.began_s)
-            self._deadline = asyncio.get_running_loop().call_later(max(0.0, left_s), self._launch.guard, text)
-        self._watch = asyncio.create_task(self._watch_stop(before.id))
-        settled = before.counts.settled + turned if not self._limited else None
-        self.observe(Event(EventName.RUN_STARTED, self.job.name, count=self.total, settled=settled))
-        return before
-
-    @property
-    def job_id(self) -> int:
-        assert self._record is not None
-        return self._record.id
-
-    async def _watch_stop(self, job_id: int) -> None:
-        """Stop when somebody asks for it, or when the ledger is not there any more; save the numbers so far."""
-        polls = 0
-        try:
-            while not await self.ledger.stop_requested(job_id):
-                await asyncio.sleep(STOP_POLL_S)
-                polls += 1
-                if polls % SAVE_EVERY == 0 and (record := await self.ledger.find_job(self.job.name)) is not None:
-                    so_far = await self.report(record, None, brief=True)
-                    await self.ledger.save_summary(job_id, so_far.to_dict())
-            self.interrupt("stopped by `bulksend stop`")
-        except LedgerError as wrong:
-            assert self._engine is not None
-            self._engine.stop(wrong)
-
-    async def launch(self, source: Source) -> None:
-        """Send what is pending."""
-        assert self._launch is not None
-        assert self._record is not None
-        if self.size is not None:
-            await self.ledger.set_size(self.job_id, rows=self.size[0], sends=self.size[1])
-        await self._launch.run(source, accepted_before=self._record.counts.accepted + self._launch.seen[State.ACCEPTED])
-
-    @property
-    def stopping(self) -> bool:
-        return self._engine is not None and self._engine.stopping
-
-    @property
-    def failure(self) -> BaseException | None:
-        return None if self._engine is None else self._engine.failure
-
-    async def finish(self, failure: BaseException | None) -> Report:
-        """Close the engine, record how the run ended, give the lock back."""
-        assert self._engine is not None
-        assert self._launch is not None
-        if self._watch is not None:
-            self._watch.cancel()
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._engine.stop()
-        await self._launch.close()
-        await self._transport.close()
-        with contextlib.suppress(BulksendError):
-            await self._engine.close()
-        record = await self.ledger.find_job(self.job.name)
-        assert record is not None
-        report = await self.report(record, failure)
-        state = report.state
-        if self._limited and state is JobState.DONE and record.sends > record.counts.settled:
-            state = JobState.INCOMPLETE  # the first rows are done, the job is not
-        # A run that found nothing to do does not finish the job once more.
-        finished = state is JobState.DONE and (report.calls > 0 or record.finished_at is None)
-        await self.ledger.end_job(self.job_id, state, report.to_dict(), counts_as_finish=finished)
-        reason = None if failure is None else str(failure)
-        self.observe(Event(_ended(failure), self.job.name, count=report.accepted, reason=reason))
-        return report
-
-    async def report(self, record: JobRecord | None, failure: BaseException | None, *, brief: bool = False) -> Report:
-        """Return the numbers: the job's by its ledger; with a limit, those of the rows that it takes.
-
-        Without a record (a ledger that failed), those that this run has seen. `brief` leaves the failures out.
-        """
-        assert self._engine is not None
-        assert self._launch is not None
-        seen = self._launch.seen
-        counts = record.counts if record is not None else Counts(*(seen[state] for state in _SETTLED))
-        # What is still `sending` was cut off with the run: its fate is as unknown as it will be for the next one.
-        accepted, rejected, unknown = counts.accepted, counts.rejected, counts.unknown + counts.sending
-        if self._limited:
-            accepted, rejected, unknown = (seen[state] for state in _SETTLED)
-        settled = accepted + rejected + unknown
-        # Rows that were replaced under the same job name count as settled and as pending, never as neither.
-        unsettled = max(0, self._launch.under_way - counts.sending)
-        pending = max((self.total or 0) - settled, unsettled)
-        return Report(
-            job=self.job.name,
-            state=_state(failure, pending),
-            rows=self.rows,
-            total=settled + pending,
-            accepted=accepted,
-            rejected=rejected,
-            unknown=unknown,
-            pending=pending,
-            calls=self._engine.calls,
-            retried=self._engine.retried,
-            throttled=self._engine.throttled,
-            elapsed_s=time.monotonic() - self.began_s,
-            rate_per_min=self._rate_per_min(),
-            endpoints={name: stats.summary() for name, stats in self._engine.stats.items()},
-            campaigns=dict(self._engine.tally),
-            changed=self._launch.changed,
-            failures=await failures_of(self.ledger, record.id) if record is not None and not brief else (),
-            started_at=record.started_at if record is not None else None,
-            finished_at=record.finished_at if record is not None else None,
-        )
-
-    def _rate_per_min(self) -> float | None:
-        """Settled sends per minute, from the first launch call to the last reply."""
-        assert self._engine is not None
-        assert self._launch is not None
-        names = {endpoint.name for _, endpoint in self.opened.flow.steps}
-        stats = [one for name, one in self._engine.stats.items() if name in names]
-        took_s = max((one.last_reply_at_s for one in stats), default=0.0) - min(
-            (one.first_at_s for one in stats), default=0.0
-        )
-        # A burst within a second says nothing about a minute.
-        return 60 * self._launch.settled_now / took_s if took_s >= 1 else None
-
-
-def _vendor(opened: Opened) -> str:
-    addresses = sorted({spec.base_url for spec in opened.job.accounts.values()})
-    return f"{opened.job.provider.name} at {', '.join(addresses)}"
-
-
-def _ended(failure: BaseException | None) -> EventName:
-    if isinstance(failure, GuardError | InterruptedRunError):
-        return EventName.RUN_STOPPED
-    return EventName.RUN_FINISHED if failure is None else EventName.RUN_FAILED
-
-
-def _state(failure: BaseException | None, pending: int) -> JobState:
-    if isinstance(failure, GuardError | InterruptedRunError):
-        return JobState.STOPPED
-    return JobState.INCOMPLETE if failure is not None or pending else JobState.DONE
-
-
-async def failures_of(ledger: Ledger, job_id: int) -> tuple[Failure, ...]:
-    """Return the first hundred sends that are unknown or rejected, in that order, each by key."""
-    failures: list[Failure] = []
-    for state in (State.UNKNOWN, State.REJECTED):
-        async for page in ledger.by_state(job_id, state):
-            room = FAILURES_MOST - len(failures)
-            failures += [Failure(one.key, one.row, one.state, one.reason, one.status) for one in page[:room]]
-            if len(failures) == FAILURES_MOST:
-                return tuple(failures)
-    return tuple(failures)
 
 
 async def run_async(
@@ -364,13 +124,6 @@ def _source(
         stopping = partial(lambda run: run.stopping, current)
         return chunk_source(opened, current.ledger, current.job_id, executor, accounts, limit=limit, stopping=stopping)
     return row_source(opened, executor, accounts, limit=limit)
-
-
-def _can_look_up(opened: Opened) -> bool:
-    """Say whether an unknown can be settled without a person: by a lookup, or since a repeat is harmless."""
-    nobody = Account("-", opened.job.provider.name, "")
-    probe = partial(opened.job.provider.probe, account=nobody, name=SendName("", ""), ref="-")
-    return any(one.repeat is Repeat.SAFE or probe(one) is not None for _, one in opened.flow.steps)
 
 
 async def _is_settled(current: Run, checked: Checked) -> bool:

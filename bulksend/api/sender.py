@@ -10,7 +10,8 @@ from typing import Self
 from bulksend.api.opening import Opened, open_job, open_ledger, secret_problems
 from bulksend.api.refusal import Observer, check_due
 from bulksend.api.report import Report
-from bulksend.api.run import JobSource, Run
+from bulksend.api.run import JobSource
+from bulksend.api.running import Run
 from bulksend.api.source import code_source
 from bulksend.errors import BulksendError, JobError
 from bulksend.job.file import load_job

@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 
 from bulksend.api.opening import ledger_path, naming, open_ledger
 from bulksend.api.report import Failure, Report
-from bulksend.api.run import JobSource, failures_of
+from bulksend.api.run import JobSource
+from bulksend.api.running import failures_of
 from bulksend.errors import JobError, JobLockedError, Problem
-from bulksend.job.file import Job, load_job
+from bulksend.job.file import load_job
+from bulksend.job.spec import Job
 from bulksend.ledger.base import Change, JobRecord, Ledger, Scope, SendRecord
 from bulksend.model import JobState, State
 

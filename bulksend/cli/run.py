@@ -18,7 +18,7 @@ from bulksend.observe.logs import LogFormat, Logs
 if TYPE_CHECKING:
     from bulksend.api.report import Report
     from bulksend.job.check import Checked
-    from bulksend.job.file import Job
+    from bulksend.job.spec import Job
     from bulksend.observe.progress import Progress
 
 __all__ = ["run"]

@@ -6,7 +6,6 @@ import os
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -14,58 +13,18 @@ from bulksend.errors import JobError, Problem
 from bulksend.fields import Fault, Field, Fields, Kind, did_you_mean, read_table, unknown_fields
 from bulksend.job.accounts import AccountSpec, check_base_url, check_secret_source
 from bulksend.job.lines import key_lines
-from bulksend.job.spec import AUDIENCE, POLICY, AudienceSpec, Policy, share
+from bulksend.job.spec import AUDIENCE, POLICY, AudienceSpec, Job, LoadedAccount, Policy, share
 from bulksend.job.template import placeholders, substitute_vars, unescape
 from bulksend.model import Limit
 from bulksend.providers import PROVIDERS, Provider
 from bulksend.providers.base import SEGMENT
 
-__all__ = ["Job", "load_job"]
+__all__ = ["load_account", "load_job"]
 
 JOB_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
 
 _OWN_TABLES = ("account", "audience", "limits", "policy")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A checked job file: variables filled in, `${column}` still standing in the provider's tables."""
-
-    name: str
-    path: Path
-    """The job file; for a job made in code, a name in the current directory that need not exist."""
-    provider: Provider
-    accounts: Mapping[str, AccountSpec]
-    audience: AudienceSpec | None
-    tables: Mapping[str, Mapping[str, object]]
-    limits: Mapping[str, Limit]
-    policy: Policy
-    lines: Mapping[str, int]
-    loose: frozenset[str] = frozenset()
-    """Dotted paths whose value came from a variable, so that a number may stand as text."""
-    faulty: bool = False
-    """True for a job whose file has faults: its rows can be checked further, but no send is made of them."""
-
-    @property
-    def base_dir(self) -> Path:
-        """What relative paths in the job file start from."""
-        return self.path.parent
-
-    def problem(self, fault: Fault) -> Problem:
-        """Say where in the job file a fault stands."""
-        path = re.sub(r"\[\d+\]", "", fault.path)
-        while path and path not in self.lines:
-            path = path.rpartition(".")[0]
-        return Problem(fault.text, file=self.path.name, line=self.lines.get(path), field=fault.path, late=fault.late)
-
-    def problem_at(self, path: str, text: str) -> Problem:
-        """Say that something is wrong at a dotted path of the job file."""
-        return self.problem(Fault(path, text))
-
-    def limit(self, endpoint: str) -> Limit:
-        """Return the limit in force: the contract's from [limits], else the documented one."""
-        return self.limits.get(endpoint) or self.provider.endpoints[endpoint].limit
 
 
 def load_job(
@@ -90,6 +49,12 @@ def load_job(
         except ValueError as wrong:
             raise JobError(Problem(str(wrong), field="--base-url")) from None
     return _Reader(path, tree, lines, base_url, rows_from_code=rows_from_code).read(variables or {})
+
+
+def load_account(account: Mapping[str, object], limits: Mapping[str, str]) -> LoadedAccount:
+    """Check the fields of one [account] and of [limits], for calls without a job. Raises JobError with every fault."""
+    tree: dict[str, object] = {"account": dict(account), "limits": dict(limits)}
+    return _Reader(Path.cwd() / "account", tree, {}, None, rows_from_code=True).read_account()
 
 
 def _parse(path: Path) -> tuple[dict[str, object], dict[str, int]]:
@@ -156,6 +121,18 @@ class _Reader:
         )
         self._raise(job)
         return job
+
+    def read_account(self) -> LoadedAccount:
+        provider = self._provider()
+        if provider is None:
+            self._raise()
+            raise AssertionError("unreachable")
+        accounts = self._accounts(provider)
+        if len(accounts) > 1 or "default" not in accounts:
+            self._fault("account", "is one account here: its fields by themselves")
+        limits = self._limits(provider)
+        self._raise()
+        return LoadedAccount(provider, accounts["default"], limits)
 
     def _raise(self, partial: Job | None = None) -> None:
         if self.faults:

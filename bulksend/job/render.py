@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from bulksend.errors import JobError, Problem
 from bulksend.fields import Fault, Kind, did_you_mean, read_table
 from bulksend.job.accounts import Accounts
-from bulksend.job.file import Job
+from bulksend.job.spec import Job
 from bulksend.job.template import Template, is_blank
 from bulksend.model import Account, Endpoint, Send, Step
 from bulksend.providers import Flow, SendName

@@ -1,13 +1,19 @@
-"""The tables of a job file that are bulksend's own, [audience] and [policy]: their fields and their typed values."""
+"""The typed values of a job file, and the fields of the tables that are bulksend's own, [audience] and [policy]."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from bulksend.fields import Field, Fields, Kind
+from bulksend.errors import Problem
+from bulksend.fields import Fault, Field, Fields, Kind
+from bulksend.job.accounts import AccountSpec
+from bulksend.model import Limit
+from bulksend.providers import Provider
 
-__all__ = ["AUDIENCE", "POLICY", "AudienceSpec", "Policy", "share"]
+__all__ = ["AUDIENCE", "POLICY", "AudienceSpec", "Job", "LoadedAccount", "Policy", "share"]
 
 
 def share(text: str) -> float:
@@ -62,3 +68,56 @@ class AudienceSpec:
     sql: str | None = None
     chunk: int | None = None
     account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked job file: variables filled in, `${column}` still standing in the provider's tables."""
+
+    name: str
+    path: Path
+    """The job file; for a job made in code, a name in the current directory that need not exist."""
+    provider: Provider
+    accounts: Mapping[str, AccountSpec]
+    audience: AudienceSpec | None
+    tables: Mapping[str, Mapping[str, object]]
+    limits: Mapping[str, Limit]
+    policy: Policy
+    lines: Mapping[str, int]
+    loose: frozenset[str] = frozenset()
+    """Dotted paths whose value came from a variable, so that a number may stand as text."""
+    faulty: bool = False
+    """True for a job whose file has faults: its rows can be checked further, but no send is made of them."""
+
+    @property
+    def base_dir(self) -> Path:
+        """What relative paths in the job file start from."""
+        return self.path.parent
+
+    def problem(self, fault: Fault) -> Problem:
+        """Say where in the job file a fault stands."""
+        path = re.sub(r"\[\d+\]", "", fault.path)
+        while path and path not in self.lines:
+            path = path.rpartition(".")[0]
+        return Problem(fault.text, file=self.path.name, line=self.lines.get(path), field=fault.path, late=fault.late)
+
+    def problem_at(self, path: str, text: str) -> Problem:
+        """Say that something is wrong at a dotted path of the job file."""
+        return self.problem(Fault(path, text))
+
+    def limit(self, endpoint: str) -> Limit:
+        """Return the limit in force: the contract's from [limits], else the documented one."""
+        return self.limits.get(endpoint) or self.provider.endpoints[endpoint].limit
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedAccount:
+    """A checked [account] and [limits] by themselves."""
+
+    provider: Provider
+    account: AccountSpec
+    limits: Mapping[str, Limit]
+
+    def limit(self, endpoint: str) -> Limit:
+        """Return the limit in force, as a job has it."""
+        return self.limits.get(endpoint) or self.provider.endpoints[endpoint].limit

@@ -200,11 +200,9 @@ class Batch:
         launch = tables.get("launch")
         if launch is None:
             return [Fault("launch", "is missing: a job for batch has a [launch] table")]
-        faults = _times(launch, "launch")
+        faults = _exclusive(launch, "launch")
         if launch.get("live") is False and launch.get("send") == "direct":
             faults.append(Fault("launch.live", 'false makes drafts only, send = "direct" sends: keep one of the two'))
-        if "deeplink" in launch and "landing" in launch:
-            faults.append(Fault("launch.landing", "stands beside deeplink: keep one of the two"))
         return faults
 
     def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
@@ -234,6 +232,8 @@ class Batch:
     def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
         """Check that the push_time is not past, and that custom_payload is JSON."""
         faults = find_past(table, body, ("push_time",), now)
+        if table == CREATE.name:
+            faults += _exclusive(body, table)
         payload = body.get("custom_payload")
         if isinstance(payload, str) and "${" not in payload:
             try:
@@ -353,13 +353,16 @@ def _list_probe(wanted: str, page: int) -> Probe:
     return Probe(Step(LIST, path=with_query(LIST.path, query)), wanted, PROBE_PAGES - 1 - page)
 
 
-def _times(body: Mapping[str, object], path: str) -> list[Fault]:
-    """A campaign is sent at one time: in UTC or in each receiver's own."""
+def _exclusive(body: Mapping[str, object], path: str) -> list[Fault]:
+    """A campaign is sent at one time, in UTC or in each receiver's own, and a click leads to one place."""
+    faults = []
     if "push_time" in body and "local_push_time" in body:
-        return [Fault(f"{path}.local_push_time", "stands beside push_time: keep one of the two")]
+        faults.append(Fault(f"{path}.local_push_time", "stands beside push_time: keep one of the two"))
     if "push_time" not in body and "local_push_time" not in body:
-        return [Fault(f"{path}.push_time", 'is required: "now", a time, or local_push_time in its place')]
-    return []
+        faults.append(Fault(f"{path}.push_time", 'is required: "now", a time, or local_push_time in its place'))
+    if "deeplink" in body and "landing" in body:
+        faults.append(Fault(f"{path}.landing", "stands beside deeplink: keep one of the two"))
+    return faults
 
 
 def _code(reply: Reply) -> str:

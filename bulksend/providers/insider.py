@@ -214,14 +214,14 @@ class Insider:
 
     def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
         """Check a rendered body across its fields: the short text beside a banner, the target's values."""
-        if table != "launch":
+        if table not in ("launch", LAUNCH.name, LAUNCH_V1.name):
             return []
         faults = []
         description = body.get("description")
         if "banner" in body and isinstance(description, str) and len(description) > DESCRIPTION_MOST_WITH_BANNER:
             most = DESCRIPTION_MOST_WITH_BANNER
             text = f"has {len(description)} characters, at most {most} are allowed with a banner"
-            faults.append(Fault("launch.description", text))
+            faults.append(Fault(f"{table}.description", text))
         target = body.get("target")
         if isinstance(target, Mapping) and isinstance(values := target.get("values"), list):
             for value in values:
@@ -231,10 +231,10 @@ class Insider:
                     or (isinstance(value, float) and not isfinite(value))
                 ):
                     text = 'holds texts or numbers only; a list column stands alone: values = "${column[]}"'
-                    faults.append(Fault("launch.target.values", text))
+                    faults.append(Fault(f"{table}.target.values", text))
                     break
                 if isinstance(value, str) and not value.strip():
-                    faults.append(Fault("launch.target.values", "must not hold a blank value"))
+                    faults.append(Fault(f"{table}.target.values", "must not hold a blank value"))
                     break
         return faults
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bulksend.cli.app import app
+from bulksend.cli.starter import STARTERS
 from tests.shell.conftest import TIMEOUT_S, Shell
 
 COMMANDS = ("init", "plan", "run", "status", "resolve", "stop", "emulate", "schema", "demo")
@@ -101,7 +102,8 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
 TYPES = {"object", "string", "integer", "boolean", "array", "number"}
 KEYWORDS = {
     "$schema", "title", "description", "type", "properties", "required", "additionalProperties", "anyOf", "enum",
-    "minimum", "minLength", "minItems", "maxLength", "pattern", "format", "items", "const", "default", "examples",
+    "minimum", "maximum", "minLength", "minItems", "maxItems", "maxLength", "pattern", "format", "items", "const",
+    "default", "examples",
 }  # fmt: skip
 
 
@@ -133,21 +135,35 @@ def test_schema_is_well_formed(schema: dict[str, Any]) -> None:
 
 
 def test_schema_knows_every_table_and_describes_every_field(schema: dict[str, Any]) -> None:
-    (insider,) = schema["anyOf"]
-    tables = insider["properties"]
-    assert tables.keys() == {"job", "account", "audience", "create", "launch", "limits", "policy"}
-    assert insider["required"] == ["job", "account"]
-    assert tables["launch"]["required"] == ["title", "description", "image", "link", "ttl"]
-    for table in ("audience", "create", "launch", "policy"):
-        undescribed = [name for name, one in tables[table]["properties"].items() if not one.get("description")]
-        assert not undescribed, (table, undescribed)
-        assert tables[table]["additionalProperties"] is False
+    own = {"job", "account", "audience", "limits", "policy"}
+    of_provider = {
+        one["properties"]["account"]["properties"]["provider"]["anyOf"][0]["enum"][0]: one for one in schema["anyOf"]
+    }
+    assert {name: one["properties"].keys() - own for name, one in of_provider.items()} == {
+        "insider": {"create", "launch"},
+        "usercom": {"launch"},
+        "stream": {"segment", "launch", "start", "watch"},
+        "batch": {"launch"},
+    }
+    for one in of_provider.values():
+        assert own <= one["properties"].keys()
+        assert one["required"] == ["job", "account"]
+        for name, table in one["properties"].items():
+            if name in ("job", "account", "limits"):
+                continue
+            undescribed = [field for field, it in table["properties"].items() if not it.get("description")]
+            assert not undescribed, (name, undescribed)
+            assert table["additionalProperties"] is False
+    launch = of_provider["insider"]["properties"]["launch"]
+    assert launch["required"] == ["title", "description", "image", "link", "ttl"]
 
 
-def test_schema_holds_every_field_of_the_starter(schema: dict[str, Any], shell: Shell) -> None:
-    assert shell.call("init", "insider", "--dir", ".").code == 0
-    job = tomllib.loads((shell.folder / "insider.toml").read_text("utf-8"))
-    tables = schema["anyOf"][0]["properties"]
+@pytest.mark.parametrize("provider", STARTERS)
+def test_schema_holds_every_field_of_the_starter(schema: dict[str, Any], shell: Shell, provider: str) -> None:
+    assert shell.call("init", provider, "--dir", ".").code == 0
+    job = tomllib.loads((shell.folder / f"{provider}.toml").read_text("utf-8"))
+    branch = list(STARTERS).index(provider)
+    tables = schema["anyOf"][branch]["properties"]
     for name, table in job.items():
         assert name in tables
         if isinstance(table, dict):
@@ -156,7 +172,7 @@ def test_schema_holds_every_field_of_the_starter(schema: dict[str, Any], shell: 
 
 # The starter
 
-FILES = {"insider.toml", "insider-stores.csv"}
+FILES = set(STARTERS["insider"])
 
 
 @pytest.fixture
@@ -168,11 +184,22 @@ def fresh(shell: Shell) -> Shell:
     return shell
 
 
-def test_the_starter_is_accepted_by_plan_and_completes_with_an_emulator(fresh: Shell) -> None:
-    said = fresh.run("init", "insider")
+@pytest.mark.parametrize(
+    ("provider", "secret", "sends", "calls"),
+    [
+        ("insider", "INSIDER_TOKEN", 5, {"insider.create": 1, "insider.launch": 5}),
+        ("usercom", "USERCOM_TOKEN", 3, {"usercom.create": 3}),
+        ("stream", "STREAM_SECRET", 3, {"stream.campaign.create": 3, "stream.campaign.start": 3}),
+        ("batch", "BATCH_REST_KEY", 3, {"batch.create": 3, "batch.update": 3}),
+    ],
+)
+def test_the_starter_is_accepted_by_plan_and_completes_with_an_emulator(
+    fresh: Shell, provider: str, secret: str, sends: int, calls: dict[str, int]
+) -> None:
+    said = fresh.run("init", provider)
     assert (said.code, said.stdout) == (0, "")
     assert said.stderr.count("\n") == 1
-    assert fresh.listing().keys() == FILES
+    assert fresh.listing().keys() == set(STARTERS[provider])
     before = fresh.listing()
 
     # The very command that init proposes.
@@ -180,21 +207,25 @@ def test_the_starter_is_accepted_by_plan_and_completes_with_an_emulator(fresh: S
     assert proposed is not None
     said = fresh.call(*proposed[1].split())
     assert (said.code, said.errors) == (0, [])
-    assert len(said.warnings) == 1
-    assert "INSIDER_TOKEN is not set" in said.warnings[0]
+    assert f"{secret} is not set" in said.warnings[0]
+    notes = said.warnings[1:]
 
-    said = fresh.run("run", "insider.toml", "--var", "day=today", "--emulate", "--json")
+    said = fresh.call("plan", f"{provider}.toml", "--var", "day=today", "--emulate")
+    assert (said.code, said.errors, said.warnings) == (0, [], notes)
+
+    said = fresh.run("run", f"{provider}.toml", "--var", "day=today", "--emulate", "--json")
     assert said.code == 0
-    assert (said.data["job"], said.data["state"]) == ("store-opening-today", "done")
-    assert said.data["sends"] == {"total": 5, "accepted": 5, "rejected": 0, "unknown": 0, "pending": 0}
-    assert said.data["endpoints"]["insider.launch"]["calls"] == 5
+    assert said.data["state"] == "done"
+    assert said.data["sends"] == {"total": sends, "accepted": sends, "rejected": 0, "unknown": 0, "pending": 0}
+    assert {name: said.data["endpoints"][name]["calls"] for name in calls} == calls
     assert fresh.listing() == before
 
 
-def test_plan_with_emulate_needs_no_secret(fresh: Shell) -> None:
-    assert fresh.call("init", "insider").code == 0
-    said = fresh.call("plan", "insider.toml", "--var", "day=today", "--emulate")
-    assert (said.code, said.stderr) == (0, "")
+def test_plan_tells_where_streams_de_duplication_ends(fresh: Shell) -> None:
+    assert fresh.call("init", "stream").code == 0
+    said = fresh.call("plan", "stream.toml", "--var", "day=today", "--emulate")
+    assert len(said.warnings) == 1
+    assert "within a campaign, not between campaigns" in said.warnings[0]
 
 
 def test_init_overwrites_nothing(fresh: Shell) -> None:

@@ -19,6 +19,7 @@ from bulksend.providers.stream.tables import (
     CAMPAIGN_CREATE,
     CAMPAIGN_GET,
     CAMPAIGN_START,
+    CAMPAIGN_UPDATE,
     ENDPOINTS,
     SEGMENT_CREATE,
     SEGMENT_GET,
@@ -66,16 +67,13 @@ class Stream:
             return [Fault("launch", "is missing: a job for stream has a [launch] table")]
         faults = _review_segment(tables.get("segment"))
         both = [name for name in ("segment_ids", "user_ids") if name in launch]
-        if len(both) == 2:
-            faults.append(Fault("launch.user_ids", "stands beside segment_ids: a campaign has one of the two"))
         if not both and "segment" not in tables:
             faults.append(Fault("launch.segment_ids", "is required: segments, user_ids, or a [segment] table"))
         most = SEGMENTS_MOST if "segment_ids" in both else USERS_MOST
         if chunk is not None and chunk > most and both:
             text = f"is {chunk:,}, but one campaign takes at most {most:,} {both[0]}"
             faults.append(Fault("audience.chunk", text))
-        faults += _review_channels(launch)
-        return faults
+        return faults + _review_campaign(launch, "launch")
 
     def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
         """Return what a person should know: where de-duplication ends, and when a segment is the better way."""
@@ -117,8 +115,10 @@ class Stream:
 
     def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
         """Check a body across its fields: times in order and to come, channels that can be made."""
-        if table == "launch":
-            return _review_channels(body)
+        if table in (CAMPAIGN_CREATE.name, CAMPAIGN_UPDATE.name):
+            return _review_campaign(body, table)
+        if table == SEGMENT_CREATE.name:
+            return _review_ways(body, table)
         faults = find_past(table, body, _DATES, now)
         starts, stops = (body.get(name) for name in _DATES)
         if isinstance(starts, float) and isinstance(stops, float) and stops <= starts:
@@ -213,26 +213,31 @@ def _review_segment(segment: Mapping[str, object] | None) -> list[Fault]:
         faults += [
             Fault(f"segment.{name}", "needs create = true: an existing segment is named by its id") for name in extra
         ]
+    return faults + _review_ways(segment, "segment")
+
+
+def _review_ways(segment: Mapping[str, object], path: str) -> list[Fault]:
+    """The ways in which a segment fills itself exclude each other, and each goes with one type."""
+    faults = []
     ways = [name for name in _EXCLUSIVE if segment.get(name)]
     if len(ways) > 1:
-        faults.append(
-            Fault(
-                f"segment.{ways[1]}",
-                f"stands beside {ways[0]}: filter, all_users and all_sender_channels exclude each other",
-            )
-        )
+        text = f"stands beside {ways[0]}: filter, all_users and all_sender_channels exclude each other"
+        faults.append(Fault(f"{path}.{ways[1]}", text))
     if segment.get("all_sender_channels") and segment.get("type") == "user":
-        faults.append(Fault("segment.all_sender_channels", 'makes a segment of channels: type must be "channel"'))
+        faults.append(Fault(f"{path}.all_sender_channels", 'makes a segment of channels: type must be "channel"'))
     if segment.get("all_users") and segment.get("type") == "channel":
-        faults.append(Fault("segment.all_users", 'makes a segment of users: type must be "user"'))
+        faults.append(Fault(f"{path}.all_users", 'makes a segment of users: type must be "user"'))
     return faults
 
 
-def _review_channels(launch: Mapping[str, object]) -> list[Fault]:
+def _review_campaign(body: Mapping[str, object], path: str) -> list[Fault]:
+    """A campaign goes to segments or to users, and channels can be made only as a template says."""
     faults = []
-    channel = launch.get("channel_template")
-    if launch.get("create_channels") is True and channel is None:
-        faults.append(Fault("launch.channel_template", "is required with create_channels = true"))
+    if "segment_ids" in body and "user_ids" in body:
+        faults.append(Fault(f"{path}.user_ids", "stands beside segment_ids: a campaign has one of the two"))
+    channel = body.get("channel_template")
+    if body.get("create_channels", False) is not False and channel is None:
+        faults.append(Fault(f"{path}.channel_template", "is required with create_channels = true"))
     if isinstance(channel, Mapping) and "members" in channel and "members_template" in channel:
-        faults.append(Fault("launch.channel_template.members_template", "stands beside members: keep one of the two"))
+        faults.append(Fault(f"{path}.channel_template.members_template", "stands beside members: keep one of the two"))
     return faults

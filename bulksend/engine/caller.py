@@ -1,0 +1,294 @@
+"""One call: through its lane's gate onto the wire, and read; what all calls of a run share stands here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from functools import partial
+
+from bulksend.engine.lane import Lane
+from bulksend.engine.limiter import Gate, StoppedError
+from bulksend.engine.retry import ATTEMPTS_MOST, BUDGET_LEAST, BUDGET_SHARE, Again, Decision, decide
+from bulksend.engine.stats import EndpointStats
+from bulksend.engine.telling import Teller
+from bulksend.engine.transport import Transport
+from bulksend.ledger.base import Ledger
+from bulksend.model import (
+    Absent,
+    Account,
+    Endpoint,
+    Event,
+    Found,
+    Limit,
+    Lost,
+    NotSent,
+    Outcome,
+    Reply,
+    Send,
+    Step,
+    Throttled,
+    Unknown,
+    Untold,
+)
+from bulksend.providers import Provider
+
+__all__ = ["Caller"]
+
+
+class Caller:
+    """Makes calls at the limits of one ledger.
+
+    Clock, sleeping and randomness come from outside: time is the event loop's, `wall` is seconds since the epoch,
+    `random` is uniform in [0, 1). `observe` is called for every fact, on the event loop, and must not block. `contract`
+    names the endpoints whose limit the user has set, so that what the vendor's replies say does not change it.
+
+    An account that cannot go on (its credentials are refused, its vendor not reached) ends by itself; the others go on.
+    """
+
+    def __init__(
+        self,
+        *,
+        job: str,
+        provider: Provider,
+        ledger: Ledger,
+        transport: Transport,
+        limit_of: Callable[[str], Limit],
+        wall: Callable[[], float],
+        random: Callable[[], float],
+        observe: Callable[[Event], None],
+        contract: Collection[str] = (),
+    ) -> None:
+        self.job = job
+        self.stats: dict[str, EndpointStats] = {}
+        self.calls = 0
+        self.retried = 0
+        self.throttled = 0
+        self.failure: BaseException | None = None
+        """Why the run, or an account's part of it, cannot go on; the first reason wins."""
+        self._provider = provider
+        self._ledger = ledger
+        self._transport = transport
+        self._limit_of = limit_of
+        self._wall = wall
+        self._random = random
+        self._tell = Teller(job, observe)
+        self._gates: dict[tuple[str, str], Gate] = {}
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._contract = frozenset(contract)
+        self._stopping = False
+        self._failed: set[str] = set()
+        self._ends: dict[str, asyncio.Event] = {}
+        """By account, what its sleepers wait for beside time: that it is over."""
+        self._spent = 0
+
+    @property
+    def stopping(self) -> bool:
+        """Say whether no new call is made any more."""
+        return self._stopping
+
+    def is_over(self, account: Account) -> bool:
+        """Say whether no new call is made for this account any more."""
+        return self._stopping or account.name in self._failed
+
+    def stop(self, failure: BaseException | None = None) -> None:
+        """Make no new call; those under way finish and are recorded."""
+        if failure is not None and self.failure is None:
+            self.failure = failure
+        if not self._stopping:
+            self._stopping = True
+            for gate in self._gates.values():
+                gate.close(StoppedError())
+            for end in self._ends.values():
+                end.set()
+
+    def fail(self, account: Account, failure: BaseException) -> None:
+        """Make no new call for this account; the others go on."""
+        if self.failure is None:
+            self.failure = failure
+        self._failed.add(account.name)
+        self._end_of(account).set()
+        in_use = {id(lane.gate) for lane in self._lanes.values() if lane.account.name not in self._failed}
+        for lane in self._lanes.values():
+            if lane.account.name == account.name and id(lane.gate) not in in_use:
+                lane.gate.close(StoppedError())
+
+    def _end_of(self, account: Account) -> asyncio.Event:
+        end = self._ends.get(account.name)
+        if end is None:
+            end = self._ends[account.name] = asyncio.Event()
+            if self._stopping:
+                end.set()
+        return end
+
+    async def close(self) -> None:
+        """Give back what was leased of the limits and not used."""
+        for gate in self._gates.values():
+            gate.close(StoppedError())
+            await gate.give_back()
+
+    async def request(
+        self, send: Send, step: Step, *, tries: int = ATTEMPTS_MOST
+    ) -> tuple[Reply | None, Outcome | None]:
+        """Make a call to its outcome, by itself: nothing of it stands in the ledger, and nothing repeats it later.
+
+        Repeated only as far as that does no harm, `tries` times at most. No outcome where the run has ended before.
+        """
+        lane = self._lane(send.account, step.endpoint)
+        attempt = ATTEMPTS_MOST - tries
+        while True:
+            attempt += 1
+            result = await self._alone(lane, send, step, attempt)
+            if result is None:
+                return None, None
+            outcome = self._read(lane, step, result, 0)
+            self._count(lane, step, outcome)
+            decision = self._decide(lane, step, outcome, attempt, None)
+            if not isinstance(decision, Again) or self.is_over(send.account):
+                return (result if isinstance(result, Reply) else None), outcome
+            if decision.pause_s is not None:
+                attempt -= 1
+                await self._pause(lane, decision, outcome)
+            await self._wait(decision.after_s, send.account)
+
+    async def _alone(self, lane: Lane, send: Send, step: Step, attempt: int) -> Reply | Lost | NotSent | None:
+        await lane.in_flight.acquire()
+        try:
+            while not self.is_over(send.account) and lane.gate.paused_for_s > 0:
+                await self._wait(lane.gate.paused_for_s, send.account)
+            if self.is_over(send.account):
+                return None
+            return await self._exchange(lane, send, step, None, 0, attempt, lambda: None)
+        finally:
+            lane.in_flight.release()
+
+    def _count(self, lane: Lane, step: Step, outcome: Outcome) -> None:
+        if isinstance(outcome, Throttled):
+            self.throttled += 1
+            self._stats(step.endpoint).throttled += 1
+        self._count_episode(lane, outcome)
+
+    async def _exchange(
+        self,
+        lane: Lane,
+        send: Send,
+        step: Step,
+        ref: str | None,
+        repeats: int,
+        attempt: int,
+        left: Callable[[], None],
+    ) -> Reply | Lost | NotSent:
+        """Put one call through the gate and onto the wire; `left` is called as it leaves."""
+        loop = asyncio.get_running_loop()
+        call = self._provider.call(step, send.account, lane.headers, ref=ref, repeats=repeats)
+        waited = loop.time()
+        has_left = False
+
+        async def leave() -> None:
+            nonlocal has_left
+            await lane.gate.turn()
+            if self.is_over(send.account):
+                raise StoppedError
+            if not has_left:
+                has_left = True
+                left()
+                self._left(lane, loop.time())
+
+        result = await self._transport.send(call, leave)
+        self._tell.called(lane, send, attempt, result, loop.time() - waited)
+        if isinstance(result, Reply):
+            await self._note_standing(lane, result)
+        return result
+
+    async def _note_standing(self, lane: Lane, reply: Reply) -> None:
+        """Keep to what the vendor says of its own count: its limit, and that nothing is left of it."""
+        standing = self._provider.standing(reply)
+        if standing is None:
+            return
+        if standing.limit is not None and lane.endpoint.name not in self._contract:
+            lane.gate.correct(standing.limit)
+            self._stats(lane.endpoint).limit = standing.limit
+        if standing.remaining == 0 and standing.reset_at is not None:
+            await lane.gate.pause(min(max(standing.reset_at - self._wall(), 0.0), lane.gate.period_s))
+
+    def _count_episode(self, lane: Lane, outcome: Outcome) -> None:
+        """A pause counts once, however many calls were under way when it began."""
+        if not isinstance(outcome, NotSent):
+            lane.down_since_s = None
+        elif lane.down_since_s is None:
+            lane.down_since_s = asyncio.get_running_loop().time()
+        if not isinstance(outcome, Throttled | NotSent):
+            lane.episode = 0
+        elif lane.gate.paused_for_s <= 0:
+            lane.episode += 1
+
+    def _decide(
+        self, lane: Lane, step: Step, outcome: Outcome, attempt: int, verdict: Found | Absent | Untold | None
+    ) -> Decision:
+        if isinstance(outcome, NotSent) and self.is_over(lane.account):
+            return Again(outcome.reason)
+        return decide(
+            outcome,
+            step.endpoint,
+            verdict=verdict,
+            attempt=attempt,
+            episode=max(1, lane.episode),
+            down_s=0.0 if lane.down_since_s is None else asyncio.get_running_loop().time() - lane.down_since_s,
+            budget_left=max(BUDGET_LEAST, int(self.calls * BUDGET_SHARE)) - self._spent,
+            period_s=lane.gate.period_s,
+            now=self._wall(),
+            random=self._random,
+        )
+
+    def _read(self, lane: Lane, step: Step, result: Reply | Lost | NotSent, repeats: int) -> Outcome:
+        if isinstance(result, NotSent):
+            return result
+        if isinstance(result, Lost):
+            return Unknown(result.reason)
+        lane.heard(result.duration_s)
+        self._stats(lane.endpoint).answered(result.duration_s, asyncio.get_running_loop().time())
+        return self._provider.read(step, result, repeats=repeats)
+
+    async def _pause(self, lane: Lane, again: Again, outcome: Outcome) -> None:
+        pause_s = again.pause_s or 0.0
+        if lane.gate.paused_for_s < pause_s:
+            fresh = lane.gate.paused_for_s <= 0
+            told = isinstance(outcome, Throttled) and (outcome.retry_after, outcome.reset_at) != (None, None)
+            if fresh and isinstance(outcome, Throttled) and not told:
+                lane.gate.told_to_wait()
+            await lane.gate.pause(pause_s)
+            if fresh:
+                self._tell.paused(lane, again)
+
+    def _left(self, lane: Lane, at_s: float) -> None:
+        self.calls += 1
+        self._stats(lane.endpoint).left(lane.gate.identity, at_s)
+
+    def _stats(self, endpoint: Endpoint) -> EndpointStats:
+        stats = self.stats.get(endpoint.name)
+        if stats is None:
+            stats = self.stats[endpoint.name] = EndpointStats(self._limit_of(endpoint.name))
+        return stats
+
+    def _lane(self, account: Account, endpoint: Endpoint) -> Lane:
+        lane = self._lanes.get((account.name, endpoint.name))
+        if lane is None:
+            gate = self._gates.get((account.identity, endpoint.name))
+            if gate is None:
+                limit = self._limit_of(endpoint.name)
+                told = partial(self._tell.limit_changed, endpoint, account)
+                gate = Gate(account.identity, endpoint.name, limit, self._ledger, wall=self._wall, on_change=told)
+                self._gates[account.identity, endpoint.name] = gate
+                if self.stopping:
+                    gate.close(StoppedError())
+            lane = Lane(account, endpoint, self._provider.headers(account), gate)
+            self._lanes[account.name, endpoint.name] = lane
+        return lane
+
+    async def _wait(self, seconds: float, account: Account) -> None:
+        """Sleep, but no longer than until the run, or the account's part of it, stops."""
+        if seconds > 0 and not self.is_over(account):
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._end_of(account).wait()
+            except TimeoutError:
+                pass
