@@ -195,15 +195,16 @@ class Renderer:
             account = self.account_of(row, with_secrets=with_secrets)
         except JobError as wrong:
             return None, [problem(one.text, one.field) for one in wrong.problems]
-        steps, faults = [], dict[Fault, None]()
+        steps: list[Step] = []
+        faults: list[Fault] = []
         name = SendName(self.job.name, key)
         for table in self._steps:
             step, wrong_here = table.step(values, account, name, self.now)
             if step is not None:
                 steps.append(step)
-            faults |= dict.fromkeys(wrong_here)
-        if faults:
-            return None, [problem(fault.text, fault.path, late=fault.late) for fault in faults]
+            faults += wrong_here
+        if faults:  # a table that is made into two steps tells its faults twice
+            return None, [problem(fault.text, fault.path, late=fault.late) for fault in dict.fromkeys(faults)]
         return Send(key, number, account, tuple(steps), _fingerprint(steps), rows), []
 
     def prepare(self, account: Account) -> list[Send]:

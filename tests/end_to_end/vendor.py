@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 from urllib.request import urlopen
 
 BULKSEND = [sys.executable, "-m", "bulksend"]
+SETTLED = ("send.accepted", "send.rejected", "send.unknown")
 BASE = """
 job = "{job}"
 [account]
@@ -37,19 +39,20 @@ target = {{ attribute = "c_store_id", values = ["${{store_id}}"] }}
 
 
 class Vendor:
-    """One emulator process; a context manager that ends it."""
+    """One emulator process; a context manager that ends it. `given` is what it says of itself: url and credentials."""
 
-    def __init__(self, *flags: str, accounts: int = 1) -> None:
-        command = [*BULKSEND, "emulate", "insider", "--port", "0", "--accounts", str(accounts), *flags]
+    def __init__(self, *flags: str, accounts: int = 1, provider: str = "insider") -> None:
+        command = [*BULKSEND, "emulate", provider, "--port", "0", "--accounts", str(accounts), *flags]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, "the emulator did not come up"
-        given = json.loads(line)["insider"]
-        self.url: str = given["url"]
-        self.partner_id: str = given["partner_id"]
-        self.token: str = given["token"]
-        self.accounts: list[dict[str, str]] = given.get("accounts", [given])
+        self.provider = provider
+        self.given: dict[str, Any] = json.loads(line)[provider]
+        self.url: str = self.given["url"]
+        self.partner_id: str = self.given.get("partner_id", "")
+        self.token: str = self.given.get("token", "")
+        self.accounts: list[dict[str, str]] = self.given.get("accounts", [self.given])
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +64,10 @@ class Vendor:
     def _get(self, path: str) -> Any:
         with urlopen(f"{self.url}/_emulator/{path}", timeout=20) as reply:
             return json.load(reply)
+
+    def effects(self, endpoint: str) -> list[dict[str, Any]]:
+        """List what took effect there, in order: `ref`, `account`, `body`."""
+        return [one for one in self._get("effects")["effects"] if one["endpoint"] == endpoint]
 
     def launches(self) -> Counter[str]:
         """Count by key what took effect, in the emulator's own log."""
@@ -77,33 +84,34 @@ class Vendor:
         return self._get("stats")["endpoints"][endpoint]
 
     def wait_for_launches(self, number: int) -> None:
+        self.wait_for(number, "insider.launch")
+
+    def wait_for(self, number: int, endpoint: str) -> None:
         for _ in range(2000):
-            if self.stats()["effects"] >= number:
+            if self.stats(endpoint)["effects"] >= number:
                 return
             time.sleep(0.02)
-        raise AssertionError(f"{number} launches never took effect")
+        raise AssertionError(f"{number} effects of {endpoint} never came")
 
 
-class JobFolder:
-    """A folder with a job for a vendor, and the command run in it."""
+class Folder:
+    """A folder with a job file of any text, and the command run in it."""
 
-    def __init__(self, path: Path, vendor: Vendor, *, job: str = "sale", rows: int = 100, extra: str = "") -> None:
+    def __init__(self, path: Path, text: str = "", **secrets: str) -> None:
         self.path = path
-        self.vendor = vendor
         self.file = path / "job.toml"
-        self.rows(rows)
-        text = BASE.format(job=job, partner_id=vendor.partner_id, url=vendor.url)
-        self.file.write_text(text + extra, "utf-8")
-        self.env = {**os.environ, "INSIDER_TOKEN": vendor.token, "NO_COLOR": "1"}
-
-    def rows(self, number: int) -> None:
-        lines = [f"{one:05},Oslo" for one in range(1, number + 1)]
-        (self.path / "stores.csv").write_text("\n".join(["store_id,city", *lines]) + "\n", "utf-8")
+        if text:
+            self.file.write_text(text, "utf-8")
+        self.env = {**os.environ, **secrets, "NO_COLOR": "1"}
 
     def edit(self, old: str, new: str) -> None:
         text = self.file.read_text("utf-8")
         assert old in text
         self.file.write_text(text.replace(old, new), "utf-8")
+
+    def csv(self, name: str, columns: str, rows: Iterable[Iterable[object]]) -> None:
+        lines = [",".join(map(str, row)) for row in rows]
+        (self.path / name).write_text("\n".join([columns, *lines]) + "\n", "utf-8")
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -121,6 +129,25 @@ class JobFolder:
 
     def run(self, *arguments: str) -> Done:
         return self.command("run", "job.toml", "--json", *arguments)
+
+    def settled(self) -> dict[str, dict[str, Any]]:
+        """Return by key the last event that settled each send, from the log file `events.jsonl`."""
+        lines = (self.path / "events.jsonl").read_text("utf-8").splitlines()
+        events = (json.loads(line) for line in lines)
+        return {one["key"]: one for one in events if one["event"] in SETTLED}
+
+
+class JobFolder(Folder):
+    """A folder with an Insider job for a vendor."""
+
+    def __init__(self, path: Path, vendor: Vendor, *, job: str = "sale", rows: int = 100, extra: str = "") -> None:
+        text = BASE.format(job=job, partner_id=vendor.partner_id, url=vendor.url)
+        super().__init__(path, text + extra, INSIDER_TOKEN=vendor.token)
+        self.vendor = vendor
+        self.rows(rows)
+
+    def rows(self, number: int) -> None:
+        self.csv("stores.csv", "store_id,city", ((f"{one:05}", "Oslo") for one in range(1, number + 1)))
 
 
 class Done:
