@@ -275,7 +275,10 @@ def _read_datetime(spec: Field, value: object) -> float | str:
         value = value.replace(tzinfo=UTC)
     if value.tzinfo is None:
         raise ValueError("has no time zone; end it with Z for UTC, or with an offset such as +02:00")
-    return value.timestamp()
+    try:
+        return value.astimezone(UTC).timestamp()
+    except OverflowError:
+        raise ValueError("is past what a date can be") from None
 
 
 def _called(value: object) -> str:

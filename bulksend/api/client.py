@@ -73,6 +73,8 @@ class Client:
         accounts = Accounts(
             {loaded.account.name: loaded.account}, chooser=None, provider=loaded.provider, base_dir=Path.cwd()
         )
+        if accounts.columns:
+            raise JobError(f"${{{accounts.columns[0]}}} cannot stand in an account here: there are no rows")
         self._account = accounts.of([])
         self._loaded = loaded
         self._stack = AsyncExitStack()

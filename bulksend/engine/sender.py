@@ -144,6 +144,12 @@ class Sender(Caller):
         refs = list(record.refs) if record is not None else []
         number = record.step if record is not None else 0
         repeats = record.repeats if record is not None else 0
+        if number >= len(send.steps):
+            # All that is left of it was to be followed, which the job does not ask for any more.
+            settle = Settle(State.ACCEPTED)
+            await self._ledger.record(self.job_id, Change(scope, send.key, State.PENDING, settle.state, number))
+            self._tell.settled(send, None, settle, 0)
+            return settle
         while True:
             step = send.steps[number]
             before = refs[-1] if refs else ref

@@ -55,6 +55,8 @@ NAME_LEAST = 3
 LABELS_MOST = 3
 TTL_MOST_S = 28 * 86400
 THROTTLED_AT_LEAST_S = 5.0
+CODES_MOST = 10_000
+"""A number past this is no error code, and may be something of the row's."""
 LIST_PAGE = 100
 PROBE_PAGES = 5
 """Pages of the list, newest first, that are looked through for one campaign."""
@@ -307,12 +309,17 @@ class Batch:
                 return Unknown(reason, reply.status, refused=True)
             return Rejected(reason, reply.status)
         if endpoint in (CREATE, CREATE_LIVE):
-            token = (read_object(reply.body) or {}).get("campaign_token")
-            if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            token = _token_of(read_json(reply.body))
+            if token is None:
                 return Unknown(f"HTTP {reply.status} without a campaign_token", reply.status)
             return Accepted(token)
+        if endpoint.reads:
+            decoded = read_json(reply.body)
+            if not isinstance(decoded, list) if endpoint is LIST else _token_of(decoded) is None:
+                return Unknown(f"HTTP {reply.status} without the documented body", reply.status)
+            return Accepted()
         # The pages say nothing of the body of an update or a delete, but an error page of something between is none.
-        if read_json(reply.body) is None and (endpoint.reads or reply.body.strip()):
+        if reply.body.strip() and read_json(reply.body) is None:
             return Unknown(f"HTTP {reply.status} without JSON", reply.status)
         return Accepted()
 
@@ -339,8 +346,8 @@ class Batch:
         for one in decoded:
             if not isinstance(one, dict):
                 continue
-            name, token = one.get("name"), one.get("campaign_token")
-            if isinstance(name, str) and f"[{probe.wanted}]" in name and isinstance(token, str):
+            name, token = one.get("name"), _token_of(one)
+            if isinstance(name, str) and f"[{probe.wanted}]" in name and token is not None:
                 return Found(token)
         if len(decoded) < LIST_PAGE or not probe.pages_left:
             return Untold("no campaign of this name is in the list, which is no proof")
@@ -365,10 +372,15 @@ def _exclusive(body: Mapping[str, object], path: str) -> list[Fault]:
     return faults
 
 
+def _token_of(campaign: object) -> str | None:
+    token = campaign.get("campaign_token") if isinstance(campaign, dict) else None
+    return token if isinstance(token, str) and _TOKEN.fullmatch(token) else None
+
+
 def _code(reply: Reply) -> str:
     """Return the vendor's error code in words, after a comma; nothing where the reply has none."""
     code = (read_object(reply.body) or {}).get("code")
-    if isinstance(code, bool) or not isinstance(code, int):
+    if isinstance(code, bool) or not isinstance(code, int) or not 0 <= code < CODES_MOST:
         return ""
     return f", {_REASONS[code]}" if code in _REASONS else f", code {code}"
 

@@ -186,7 +186,7 @@ class Usercom:
         return None
 
     def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
-        """A create or update is accepted by its id; what is only read, by a JSON object; a send, by its status."""
+        """A create, an update or a campaign is accepted by its id; a page, by its results; a send, by its status."""
         common = read_common(reply)
         if common is not None:
             return common
@@ -197,12 +197,14 @@ class Usercom:
         decoded = read_object(reply.body)
         if decoded is None:
             return Unknown(f"HTTP {reply.status} without the documented body", reply.status)
-        if step.endpoint not in (CREATE, UPDATE):
+        if step.endpoint is SEND:
             return Accepted()
-        found = decoded.get("id")
-        if isinstance(found, bool) or not isinstance(found, int) or not 0 < found < 10**18:
-            return Unknown(f"HTTP {reply.status} without an id", reply.status)
-        return Accepted(str(found))
+        if step.endpoint in (LIST, SEGMENTS, SEGMENT_USERS):
+            if not isinstance(decoded.get("results"), list):
+                return Unknown(f"HTTP {reply.status} without results", reply.status)
+            return Accepted()
+        found = _id_of(decoded)
+        return Unknown(f"HTTP {reply.status} without an id", reply.status) if found is None else Accepted(found)
 
     def probe(self, endpoint: Endpoint, account: Account, *, name: SendName, ref: str | None) -> Probe | None:
         """Look for a create by the mark in its name."""
@@ -219,13 +221,19 @@ class Usercom:
         for one in results:
             if not isinstance(one, dict):
                 continue
-            name, found = one.get("name"), one.get("id")
-            if isinstance(name, str) and f"[{probe.wanted}]" in name and isinstance(found, int):
-                return Found(str(found))
+            name, found = one.get("name"), _id_of(one)
+            if isinstance(name, str) and f"[{probe.wanted}]" in name and found is not None:
+                return Found(found)
         cursor = _cursor(page.get("next"))
         if cursor is None or not probe.pages_left:
             return Untold("no campaign of this name is in the list, which is no proof")
         return Probe(Step(LIST, path=with_query(LIST.path, {"cursor": cursor})), probe.wanted, probe.pages_left - 1)
+
+
+def _id_of(campaign: Mapping[str, object]) -> str | None:
+    found = campaign.get("id")
+    known = isinstance(found, int) and not isinstance(found, bool) and 0 < found < 10**18
+    return str(found) if known else None
 
 
 def _cursor(following: object) -> str | None:

@@ -29,18 +29,23 @@ from bulksend.providers.base import read_common, read_object
 from bulksend.providers.stream.tables import (
     CAMPAIGN_CREATE,
     CAMPAIGN_GET,
+    CAMPAIGN_QUERY,
     CAMPAIGN_START,
     CAMPAIGN_STOP,
     CAMPAIGN_UPDATE,
+    ID_MOST,
     SEGMENT_CREATE,
     SEGMENT_GET,
+    SEGMENT_QUERY,
     SEGMENT_UPDATE,
+    TARGETS_QUERY,
 )
 
 __all__ = ["read", "read_probe", "standing"]
 
 _WITH_CAMPAIGN = (CAMPAIGN_CREATE, CAMPAIGN_GET, CAMPAIGN_UPDATE, CAMPAIGN_START, CAMPAIGN_STOP)
 _WITH_SEGMENT = (SEGMENT_CREATE, SEGMENT_GET, SEGMENT_UPDATE)
+_LISTS = {CAMPAIGN_QUERY.name: "campaigns", SEGMENT_QUERY.name: "segments", TARGETS_QUERY.name: "targets"}
 _ENDED = ("completed", "stopped")
 _STARTED = ("scheduled", "in_progress", *_ENDED)
 _TALLIED = ("stats_users_sent", "stats_messages_sent", "stats_channels_created", "stats_users_read")
@@ -55,6 +60,8 @@ _CODES = {
     43: "token signature",
     99: "app suspended",
 }
+_CODES_MOST = 10_000
+"""A number past this is no error code, and may be something of the row's."""
 _LIMITS_MOST = 10_000_000
 
 
@@ -86,7 +93,8 @@ def read(step: Step, reply: Reply, *, repeats: int) -> Outcome:
     if step.endpoint in _WITH_SEGMENT:
         found = _id_of(decoded.get("segment"))
         return Unknown(f"HTTP {reply.status} without a segment", reply.status) if found is None else Accepted(found)
-    if "duration" not in decoded:
+    listed = _LISTS.get(step.endpoint.name)
+    if not isinstance(decoded.get(listed), list) if listed is not None else "duration" not in decoded:
         return Unknown(f"HTTP {reply.status} without the documented body", reply.status)
     return Accepted()
 
@@ -156,7 +164,7 @@ def _number(reply: Reply, header: str) -> float | None:
 
 def _id_of(thing: object) -> str | None:
     found = thing.get("id") if isinstance(thing, Mapping) else None
-    return found if isinstance(found, str) and found else None
+    return found if isinstance(found, str) and 0 < len(found) <= ID_MOST else None
 
 
 def _count(value: object) -> int:
@@ -173,4 +181,6 @@ def _code(reply: Reply) -> str:
         code = msgspec.json.decode(reply.body, type=_Error).code
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""  # the edge answers without JSON
+    if abs(code) >= _CODES_MOST:
+        return ""
     return f", code {code}" + (f": {_CODES[code]}" if code in _CODES else "")
