@@ -237,7 +237,7 @@ class Run:
 
 def _vendor(opened: Opened) -> str:
     addresses = sorted({spec.base_url for spec in opened.job.accounts.values()})
-    # A send that stands between two of its steps can be gone on with only in the same way; what is only read may change.
+    # A send between two of its steps can be gone on with only in the same way; what is only read may change.
     steps = [endpoint.name for _, endpoint in opened.flow.steps if not endpoint.reads]
     way = f" ({', then '.join(steps)})" if len(steps) > 1 else ""
     return f"{opened.job.provider.name}{way} at {', '.join(addresses)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import NotRequired, TypedDict, Unpack
 
 from bulksend.engine.lane import Lane
 from bulksend.engine.limiter import Gate, StoppedError
@@ -32,7 +33,21 @@ from bulksend.model import (
 )
 from bulksend.providers import Provider
 
-__all__ = ["Caller"]
+__all__ = ["Caller", "Surroundings"]
+
+
+class Surroundings(TypedDict):
+    """What a caller is given."""
+
+    job: str
+    provider: Provider
+    ledger: Ledger
+    transport: Transport
+    limit_of: Callable[[str], Limit]
+    wall: Callable[[], float]
+    random: Callable[[], float]
+    observe: Callable[[Event], None]
+    contract: NotRequired[Collection[str]]
 
 
 class Caller:
@@ -45,36 +60,24 @@ class Caller:
     An account that cannot go on (its credentials are refused, its vendor not reached) ends by itself; the others go on.
     """
 
-    def __init__(
-        self,
-        *,
-        job: str,
-        provider: Provider,
-        ledger: Ledger,
-        transport: Transport,
-        limit_of: Callable[[str], Limit],
-        wall: Callable[[], float],
-        random: Callable[[], float],
-        observe: Callable[[Event], None],
-        contract: Collection[str] = (),
-    ) -> None:
-        self.job = job
+    def __init__(self, **surroundings: Unpack[Surroundings]) -> None:
+        self.job = surroundings["job"]
         self.stats: dict[str, EndpointStats] = {}
         self.calls = 0
         self.retried = 0
         self.throttled = 0
         self.failure: BaseException | None = None
         """Why the run, or an account's part of it, cannot go on; the first reason wins."""
-        self._provider = provider
-        self._ledger = ledger
-        self._transport = transport
-        self._limit_of = limit_of
-        self._wall = wall
-        self._random = random
-        self._tell = Teller(job, observe)
+        self._provider = surroundings["provider"]
+        self._ledger = surroundings["ledger"]
+        self._transport = surroundings["transport"]
+        self._limit_of = surroundings["limit_of"]
+        self._wall = surroundings["wall"]
+        self._random = surroundings["random"]
+        self._tell = Teller(self.job, surroundings["observe"])
         self._gates: dict[tuple[str, str], Gate] = {}
         self._lanes: dict[tuple[str, str], Lane] = {}
-        self._contract = frozenset(contract)
+        self._contract = frozenset(surroundings.get("contract", ()))
         self._stopping = False
         self._failed: set[str] = set()
         self._ends: dict[str, asyncio.Event] = {}

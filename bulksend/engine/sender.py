@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Unpack
 
-from bulksend.engine.caller import Caller
+from bulksend.engine.caller import Caller, Surroundings
 from bulksend.engine.lane import Lane, Permits
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.retry import Abort, Again, Settle, backoff_s
-from bulksend.engine.transport import Transport
 from bulksend.errors import InterruptedRunError, PrepareError
-from bulksend.ledger.base import Change, Intent, Invalid, Ledger, Scope, SendRecord
+from bulksend.ledger.base import Change, Intent, Invalid, Scope, SendRecord
 from bulksend.model import (
     Absent,
-    Event,
     Found,
-    Limit,
     NotSent,
     Outcome,
     Probe,
@@ -28,7 +26,7 @@ from bulksend.model import (
     Unknown,
     Untold,
 )
-from bulksend.providers import Provider, SendName
+from bulksend.providers import SendName
 
 __all__ = ["HELD_MOST", "Sender"]
 
@@ -41,31 +39,8 @@ LOOKS_MOST = 4
 class Sender(Caller):
     """Delivers sends of one job through one ledger; the sends of an account that ends stay pending."""
 
-    def __init__(
-        self,
-        *,
-        job: str,
-        job_id: int,
-        provider: Provider,
-        ledger: Ledger,
-        transport: Transport,
-        limit_of: Callable[[str], Limit],
-        wall: Callable[[], float],
-        random: Callable[[], float],
-        observe: Callable[[Event], None],
-        contract: Collection[str] = (),
-    ) -> None:
-        super().__init__(
-            job=job,
-            provider=provider,
-            ledger=ledger,
-            transport=transport,
-            limit_of=limit_of,
-            wall=wall,
-            random=random,
-            observe=observe,
-            contract=contract,
-        )
+    def __init__(self, *, job_id: int, **surroundings: Unpack[Surroundings]) -> None:
+        super().__init__(**surroundings)
         self.job_id = job_id
         self.tally: Counter[str] = Counter()
         """What the vendor said that followed campaigns came to."""

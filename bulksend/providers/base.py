@@ -24,12 +24,14 @@ from bulksend.model import (
     Step,
     Throttled,
     Unknown,
+    Untold,
     Verdict,
 )
 
 __all__ = [
     "SEGMENT",
     "Flow",
+    "Plain",
     "Provider",
     "SendName",
     "Tables",
@@ -148,6 +150,36 @@ class Provider(Protocol):
 
     def read_probe(self, probe: Probe, reply: Reply) -> Verdict:
         """Return what the answer to a probe means; it never raises."""
+
+
+class Plain:
+    """The answers of a vendor that has nothing of the kind: no segments of ours, no word on its count, no lookups."""
+
+    __slots__ = ()
+
+    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
+        """Return nothing that a person should know."""
+        return []
+
+    def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
+        """Return the tables as they are."""
+        return {name: dict(table) for name, table in tables.items()}
+
+    def segment_id(self, tables: Tables, account: Account) -> str | None:
+        """Return none: no route makes a segment."""
+        return None
+
+    def standing(self, reply: Reply) -> Standing | None:
+        """Return none: no reply says how much of a limit is left."""
+        return None
+
+    def probe(self, endpoint: Endpoint, account: Account, *, name: SendName, ref: str | None) -> Probe | None:
+        """Return none: no route reads back what was sent."""
+        return None
+
+    def read_probe(self, probe: Probe, reply: Reply) -> Verdict:
+        """Settle nothing, since there is no probe."""
+        return Untold("there is nothing to ask")
 
 
 def read_json(body: bytes) -> object:

@@ -30,7 +30,6 @@ from bulksend.model import (
     Rejected,
     Repeat,
     Reply,
-    Standing,
     Step,
     Throttled,
     Unknown,
@@ -39,6 +38,7 @@ from bulksend.model import (
 )
 from bulksend.providers.base import (
     Flow,
+    Plain,
     SendName,
     Tables,
     find_past,
@@ -171,7 +171,7 @@ LIVE_KEY = "needs the app's Live API key, and this account's api_key is another"
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Plain):
     """The provider `batch`."""
 
     name: str = "batch"
@@ -214,10 +214,6 @@ class Batch:
             return [Fault("launch.live", "false: the campaigns stay drafts, nobody gets a push")]
         return []
 
-    def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
-        """Return the tables as they are."""
-        return {name: dict(table) for name, table in tables.items()}
-
     def flow(self, tables: Tables) -> Flow:
         """A draft and its setting live for each send; one live create with `direct`; live = false: the draft alone."""
         launch = tables.get("launch", {})
@@ -226,10 +222,6 @@ class Batch:
         if launch.get("live") is False:
             return Flow(prepare=(), steps=(("launch", CREATE),))
         return Flow(prepare=(), steps=(("launch", CREATE), ("launch", UPDATE)))
-
-    def segment_id(self, tables: Tables, account: Account) -> str | None:
-        """None: the vendor's segments have no id of ours."""
-        return None
 
     def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
         """Check that the push_time is not past, and that custom_payload is JSON."""
@@ -283,10 +275,6 @@ class Batch:
             step.body,
         )
 
-    def standing(self, reply: Reply) -> Standing | None:
-        """None: no reply says how much of a limit is left."""
-        return None
-
     def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
         """A create is accepted by its token; the vendor's error code becomes the reason."""
         endpoint = step.endpoint
@@ -315,7 +303,8 @@ class Batch:
             return Accepted(token)
         if endpoint.reads:
             decoded = read_json(reply.body)
-            if not isinstance(decoded, list) if endpoint is LIST else _token_of(decoded) is None:
+            promised = isinstance(decoded, list) if endpoint is LIST else _token_of(decoded) is not None
+            if not promised:
                 return Unknown(f"HTTP {reply.status} without the documented body", reply.status)
             return Accepted()
         # The pages say nothing of the body of an update or a delete, but an error page of something between is none.

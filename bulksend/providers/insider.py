@@ -22,17 +22,13 @@ from bulksend.model import (
     Endpoint,
     Limit,
     Outcome,
-    Probe,
     Rejected,
     Repeat,
     Reply,
-    Standing,
     Step,
     Unknown,
-    Untold,
-    Verdict,
 )
-from bulksend.providers.base import Flow, SendName, Tables, read_common, read_object
+from bulksend.providers.base import Flow, Plain, SendName, Tables, read_common, read_object
 
 __all__ = ["Insider"]
 
@@ -137,7 +133,7 @@ TABLES: Mapping[str, Fields] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Insider:
+class Insider(Plain):
     """The provider `insider`."""
 
     name: str = "insider"
@@ -208,10 +204,6 @@ class Insider:
         hint = "its title may be taken: give it another, or name the campaign with campaign_id in [launch]"
         return Flow(prepare=create if "create" in tables else (), steps=launch, hint=hint)
 
-    def segment_id(self, tables: Tables, account: Account) -> str | None:
-        """None: there are no segments, a target names its users by an attribute."""
-        return None
-
     def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
         """Check a rendered body across its fields: the short text beside a banner, the target's values."""
         if table not in ("launch", LAUNCH.name, LAUNCH_V1.name):
@@ -275,18 +267,6 @@ class Insider:
             body = orjson.dumps(wire)
         path = step.endpoint.path.format(ref=quote(step.ref or ref or "", safe=""))
         return Call(step.endpoint, account.base_url + path, headers, body)
-
-    def standing(self, reply: Reply) -> Standing | None:
-        """None: no reply says how much of a limit is left."""
-        return None
-
-    def probe(self, endpoint: Endpoint, account: Account, *, name: SendName, ref: str | None) -> Probe | None:
-        """None: no route reads a campaign or a launch back."""
-        return None
-
-    def read_probe(self, probe: Probe, reply: Reply) -> Verdict:
-        """Settle nothing, since there is no probe."""
-        return Untold("there is nothing to ask")
 
     def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
         """Accepted only by the documented body; 424 is told apart by the text after `SERVICE:-`."""

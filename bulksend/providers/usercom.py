@@ -27,13 +27,22 @@ from bulksend.model import (
     Rejected,
     Repeat,
     Reply,
-    Standing,
     Step,
     Unknown,
     Untold,
     Verdict,
 )
-from bulksend.providers.base import Flow, SendName, Tables, find_past, mark_of, read_common, read_object, with_query
+from bulksend.providers.base import (
+    Flow,
+    Plain,
+    SendName,
+    Tables,
+    find_past,
+    mark_of,
+    read_common,
+    read_object,
+    with_query,
+)
 
 __all__ = ["Usercom"]
 
@@ -100,7 +109,7 @@ BODIES: Mapping[str, Fields] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Usercom:
+class Usercom(Plain):
     """The provider `usercom`."""
 
     name: str = "usercom"
@@ -130,21 +139,9 @@ class Usercom:
             return [Fault("launch", "is missing: a job for usercom has a [launch] table")]
         return []
 
-    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
-        """Return nothing."""
-        return []
-
-    def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
-        """Return the tables as they are."""
-        return {name: dict(table) for name, table in tables.items()}
-
     def flow(self, tables: Tables) -> Flow:
         """One create for each send: it is sent by itself, at once or at its eta."""
         return Flow(prepare=(), steps=(("launch", CREATE),))
-
-    def segment_id(self, tables: Tables, account: Account) -> str | None:
-        """None: the vendor has no route that makes a segment."""
-        return None
 
     def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
         """Check that the eta is not past."""
@@ -180,10 +177,6 @@ class Usercom:
         """Return the request; paths end in a slash, since a redirect is not followed."""
         path = (step.path or step.endpoint.path).replace("{ref}", quote(step.ref or ref or "", safe=""))
         return Call(step.endpoint, account.base_url + path, headers, step.body)
-
-    def standing(self, reply: Reply) -> Standing | None:
-        """None: no reply says how much of a limit is left."""
-        return None
 
     def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
         """A create, an update or a campaign is accepted by its id; a page, by its results; a send, by its status."""

@@ -94,7 +94,8 @@ def read(step: Step, reply: Reply, *, repeats: int) -> Outcome:
         found = _id_of(decoded.get("segment"))
         return Unknown(f"HTTP {reply.status} without a segment", reply.status) if found is None else Accepted(found)
     listed = _LISTS.get(step.endpoint.name)
-    if not isinstance(decoded.get(listed), list) if listed is not None else "duration" not in decoded:
+    promised = "duration" in decoded if listed is None else isinstance(decoded.get(listed), list)
+    if not promised:
         return Unknown(f"HTTP {reply.status} without the documented body", reply.status)
     return Accepted()
 
