@@ -15,7 +15,7 @@ import pytest
 
 from bulksend.emulators import Account, Call, Reply, Setup
 from bulksend.emulators.batch import Batch
-from bulksend.emulators.server import EmulatorConfig, serve
+from tests.emulators.serving import serving
 
 _DROP = object()
 _PAST = "2020-02-29T23:59:59"
@@ -111,14 +111,8 @@ class Client:
 
 @asynccontextmanager
 async def emulator(**flags: Any) -> AsyncIterator[Client]:
-    config = EmulatorConfig.from_texts(["batch"], **flags)
-    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
-        group.create_task(serve(config, ready.set_result, stop))
-        try:
-            yield Client(session, (await ready)["batch"])
-        finally:
-            stop.set()
+    async with serving("batch", **flags) as (session, listening):
+        yield Client(session, listening)
 
 
 def run(test: Callable[[Client], Awaitable[None]], **flags: Any) -> None:

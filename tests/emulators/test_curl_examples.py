@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from bulksend.emulators.server import EmulatorConfig, serve
+from tests.emulators.serving import serving
 
 _INSIDER_CREATE = r"""
 curl --location --request POST 'https://web-push.api.useinsider.com/v1/single' \
@@ -149,13 +149,8 @@ async def _run(session: aiohttp.ClientSession, example: str, data: str | None = 
 
 def _with_emulator(provider: str, test: Callable[[aiohttp.ClientSession, Mapping[str, str]], Awaitable[None]]) -> None:
     async def main() -> None:
-        stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-        async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
-            group.create_task(serve(EmulatorConfig.from_texts([provider]), ready.set_result, stop))
-            try:
-                await test(session, (await ready)[provider])
-            finally:
-                stop.set()
+        async with serving(provider) as (session, listening):
+            await test(session, listening)
 
     asyncio.run(main())
 

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bulksend.emulators.server import EmulatorConfig, serve
+from tests.emulators.serving import serving
 
 _EXISTING = 4242
 _DROP = object()
@@ -70,14 +70,8 @@ class Client:
 @asynccontextmanager
 async def emulator(**flags: Any) -> AsyncIterator[Client]:
     unlimited = [f"insider.{name}=100000/s" for name in ("create", "launch_v1", "delete")]
-    config = EmulatorConfig.from_texts(["insider"], **{"limits": unlimited, "campaigns": [_EXISTING], **flags})
-    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
-        group.create_task(serve(config, ready.set_result, stop))
-        try:
-            yield Client(session, (await ready)["insider"])
-        finally:
-            stop.set()
+    async with serving("insider", **{"limits": unlimited, "campaigns": [_EXISTING], **flags}) as (session, listening):
+        yield Client(session, listening)
 
 
 def run(test: Callable[[Client], Awaitable[None]], **flags: Any) -> None:

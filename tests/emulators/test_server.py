@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from bulksend.emulators.server import _PROVIDERS, EmulatorConfig, serve
+from tests.emulators.serving import serving
 
 _CAMPAIGN = 25696
 
@@ -59,14 +60,8 @@ class Client:
 
 @asynccontextmanager
 async def emulator(**flags: Any) -> AsyncIterator[Client]:
-    config = EmulatorConfig.from_texts(["insider"], campaigns=[_CAMPAIGN], **flags)
-    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
-        group.create_task(serve(config, ready.set_result, stop))
-        try:
-            yield Client(session, (await ready)["insider"])
-        finally:
-            stop.set()
+    async with serving("insider", campaigns=[_CAMPAIGN], **flags) as (session, listening):
+        yield Client(session, listening)
 
 
 def run(test: Callable[[Client], Awaitable[None]], **flags: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bulksend.emulators.server import EmulatorConfig, serve
+from tests.emulators.serving import serving
 
 V1, V2 = "", "/api/v2/chat"
 FAMILIES = pytest.mark.parametrize("family", [V1, V2])
@@ -114,14 +114,8 @@ class Client:
 
 @asynccontextmanager
 async def emulator(**flags: Any) -> AsyncIterator[Client]:
-    config = EmulatorConfig.from_texts(["stream"], **flags)
-    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
-        group.create_task(serve(config, ready.set_result, stop))
-        try:
-            yield Client(session, (await ready)["stream"])
-        finally:
-            stop.set()
+    async with serving("stream", **flags) as (session, listening):
+        yield Client(session, listening)
 
 
 def run(test: Callable[[Client], Awaitable[None]], **flags: Any) -> None:

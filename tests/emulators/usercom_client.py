@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from bulksend.emulators.server import EmulatorConfig, serve
+from tests.emulators.serving import serving
 
 EXISTING = 4242
 FUTURE = "2126-04-01T12:00:00Z"
@@ -90,14 +90,8 @@ class Client:
 
 @asynccontextmanager
 async def emulator(**flags: Any) -> AsyncIterator[Client]:
-    config = EmulatorConfig.from_texts(["usercom"], **{"campaigns": [EXISTING], **flags})
-    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with asyncio.TaskGroup() as group, aiohttp.ClientSession() as session:
-        group.create_task(serve(config, ready.set_result, stop))
-        try:
-            yield Client(session, (await ready)["usercom"])
-        finally:
-            stop.set()
+    async with serving("usercom", **{"campaigns": [EXISTING], **flags}) as (session, listening):
+        yield Client(session, listening)
 
 
 def run(test: Callable[[Client], Awaitable[None]], **flags: Any) -> None:
