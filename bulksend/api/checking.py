@@ -46,14 +46,12 @@ async def check_input(
             rows = keys.rows if limit is None else min(limit, keys.rows)
             chunk = opened.job.audience.chunk if opened.job.audience is not None else None
             checked = Checked(rows=rows, sends=rows if chunk is None else -(-rows // chunk))
+            checked.add(renderer.static_problems())
         spec = opened.job.audience
         chunk = None if spec is None else spec.chunk
         whole = keys.rows if chunk is None else -(-keys.rows // chunk)
         checked.size = (keys.rows, whole if limit is not None else checked.sends)
         _add_key_problems(checked, keys, audience.label)
-    static = renderer.static_problems()
-    told = {(problem.field, problem.text) for problem in static}
-    checked.problems = static + [one for one in checked.problems if (one.field, one.text) not in told]
     return checked
 
 

@@ -62,6 +62,9 @@ def check_rows(
     """Render and check every row; ends early when `stopping` says so."""
     checked = Checked()
     spec = renderer.job.audience
+    static = renderer.static_problems()
+    checked.add(static)
+    told = {(problem.field, problem.text) for problem in static}  # once, and not for every row
 
     def numbered() -> Iterator[Numbered]:
         for batch in batches:
@@ -73,7 +76,7 @@ def check_rows(
 
     def note(send: Send | None, problems: list[Problem]) -> None:
         checked.sends += 1
-        checked.add(problems)
+        checked.add(problem for problem in problems if (problem.field, problem.text) not in told)
         if send is not None:
             checked.by_account[send.account.name] += 1
             if len(checked.samples) < SAMPLES:

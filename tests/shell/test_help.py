@@ -224,8 +224,9 @@ def test_the_starter_is_accepted_by_plan_and_completes_with_an_emulator(
 def test_plan_tells_where_streams_de_duplication_ends(fresh: Shell) -> None:
     assert fresh.call("init", "stream").code == 0
     said = fresh.call("plan", "stream.toml", "--var", "day=today", "--emulate")
-    assert len(said.warnings) == 1
-    assert "within a campaign, not between campaigns" in said.warnings[0]
+    de_duplication, watch = said.warnings
+    assert "within a campaign, not between campaigns" in de_duplication
+    assert "until the vendor has completed each campaign" in watch
 
 
 def test_init_overwrites_nothing(fresh: Shell) -> None:

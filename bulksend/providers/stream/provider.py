@@ -82,6 +82,9 @@ class Stream:
         if sends > 1:
             text = f"{sends:,} campaigns: the vendor removes doubled users within a campaign, not between campaigns"
             notes.append(Fault("launch", f"{text}; a user in two of them gets two messages"))
+        if "watch" in tables:
+            text = "the run lasts until the vendor has completed each campaign; how long that is, the ETA does not know"
+            notes.append(Fault("watch", text))
         users = launch.get("user_ids")
         if isinstance(users, list) and len(users) > USERS_ADVISED:
             text = f"{len(users):,} users: above {USERS_ADVISED:,} the vendor's page advises a segment"
