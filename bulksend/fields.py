@@ -275,10 +275,12 @@ def _read_datetime(spec: Field, value: object) -> float | str:
         value = value.replace(tzinfo=UTC)
     if value.tzinfo is None:
         raise ValueError("has no time zone; end it with Z for UTC, or with an offset such as +02:00")
+    seconds = value.timestamp()
     try:
-        return value.astimezone(UTC).timestamp()
-    except OverflowError:
+        datetime.fromtimestamp(seconds, UTC)  # as it is written for a vendor
+    except (OverflowError, ValueError):
         raise ValueError("is past what a date can be") from None
+    return seconds
 
 
 def _called(value: object) -> str:

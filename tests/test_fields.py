@@ -6,15 +6,18 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulksend.fields import Fault, Field, Kind, did_you_mean, json_schema, read_table, unknown_fields
+from bulksend.fields import Fault, Field, Kind, Zone, did_you_mean, json_schema, read_table, unknown_fields
 
 
 def no_x(text: str) -> None:
     if "x" in text:
         raise ValueError("must not hold an x")
+
+
+NOT_WHOLE = "must be a whole number, not text"
 
 
 def one(spec: Field, value: object, *, loose: bool = False) -> object:
@@ -177,6 +180,195 @@ def test_unknown_fields_are_named_with_what_may_be_meant() -> None:
 def test_did_you_mean() -> None:
     assert did_you_mean("Lanuch", ["create", "launch"]) == "; did you mean launch?"
     assert did_you_mean("x", []) == ""
+
+
+# Lists, and tables within them
+
+IDS = Field(Kind.LIST, item=Field(Kind.TEXT, most_chars=3), most_items=3)
+COUNTS = Field(Kind.LIST, item=Field(Kind.INTEGER, least=0, most=9))
+PEOPLE = Field(
+    Kind.LIST,
+    fields={
+        "name": Field(Kind.TEXT, required=True),
+        "age": Field(Kind.INTEGER),
+        "tags": Field(Kind.LIST, item=Field(Kind.TEXT)),
+        "home": Field(Kind.TABLE, fields={"city": Field(Kind.TEXT, required=True), "own": Field(Kind.BOOLEAN)}),
+    },
+)
+
+
+def read_list(spec: Field, value: object, *, loose: bool = False) -> tuple[object, dict[str, str]]:
+    values, faults = read_table({"f": spec}, {"f": value}, "t", loose=["f"] if loose else ())
+    return values["f"], {fault.path: fault.text for fault in faults}
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "faults"),
+    [
+        (IDS, ["a", "bcd", "e"], {}),
+        (IDS, ["a"] * 4, {"t.f": "has 4 items, at most 3 are allowed"}),
+        (IDS, [], {"t.f": "must not be empty"}),
+        (IDS, "abc", {"t.f": "must be a list, not text"}),
+        (
+            IDS,
+            ["abcd", 7, ""],
+            {
+                "t.f[1]": "has 4 characters, at most 3 are allowed",
+                "t.f[2]": "must be text, not a number",
+                "t.f[3]": "must not be blank",
+            },
+        ),
+        (IDS, [["a"]], {"t.f[1]": "must be text, not a list"}),
+        (Field(Kind.LIST, most_items=2), [1, None], {}),
+        (Field(Kind.LIST, most_items=12_345), [1] * 12_346, {"t.f": "has 12,346 items, at most 12,345 are allowed"}),
+        (COUNTS, [0, 9], {}),
+        (COUNTS, [-1, 10, "3"], {"t.f[1]": "must be at least 0", "t.f[2]": "must be at most 9", "t.f[3]": NOT_WHOLE}),
+        (PEOPLE, [{"name": "a", "age": 1, "tags": ["x"], "home": {"city": "c", "own": True}}], {}),
+        (PEOPLE, [{"name": "a"}, {}], {"t.f[2].name": "is required"}),
+        (PEOPLE, ["a", None], {"t.f[1]": "must be a table, not text", "t.f[2]": "must be a table, not nothing"}),
+        (
+            PEOPLE,
+            [{"name": "a"}, {"name": "b", "tags": ["x", 7], "home": {"own": 1}}],
+            {
+                "t.f[2].tags[2]": "must be text, not a number",
+                "t.f[2].home.city": "is required",
+                "t.f[2].home.own": "must be true or false, not a number",
+            },
+        ),
+    ],
+)
+def test_each_item_of_a_list_is_read_and_counted_from_one(spec: Field, value: object, faults: dict[str, str]) -> None:
+    before = repr(value)
+    found, told = read_list(spec, value)
+    assert told == faults
+    assert repr(value) == before
+    if not faults:
+        assert found == value
+
+
+def test_items_are_read_in_their_own_type() -> None:
+    spec = Field(Kind.LIST, fields={"for": DURATION, "at": DATETIME, "items": Field(Kind.LIST, item=DURATION)})
+    found, told = read_list(spec, [{"for": "1 day", "at": "2026-04-01T12:00:00Z", "items": ["1 s", "1 min"]}])
+    assert (found, told) == ([{"for": 86_400.0, "at": NOON.timestamp(), "items": [1.0, 60.0]}], {})
+
+
+def test_what_a_column_holds_is_converted_within_lists_too() -> None:
+    assert read_list(IDS, [7, "a"], loose=True) == (["7", "a"], {})
+    assert read_list(COUNTS, ["3", 4.0], loose=True) == ([3, 4], {})
+    people: list[object] = [{"name": 7, "age": "30", "tags": [1], "home": {"city": 2, "own": "yes"}}]
+    read = [{"name": "7", "age": 30, "tags": ["1"], "home": {"city": "2", "own": True}}]
+    assert read_list(PEOPLE, people, loose=True) == (read, {})
+    assert set(read_list(PEOPLE, people)[1]) == {
+        "t.f[1].name",
+        "t.f[1].age",
+        "t.f[1].tags[1]",
+        "t.f[1].home.city",
+        "t.f[1].home.own",
+    }
+    assert read_list(COUNTS, ["three", 4.5], loose=True)[1] == {
+        "t.f[1]": NOT_WHOLE,
+        "t.f[2]": "must be a whole number, not a number",
+    }
+
+
+def test_unknown_fields_within_lists_are_named_with_their_place() -> None:
+    body = {"people": [{"name": "a"}, {"nam": 1, "home": {"town": 2}}, "x"]}
+    assert [fault.path for fault in unknown_fields({"people": PEOPLE}, body, "t")] == [
+        "t.people[2].nam",
+        "t.people[2].home.town",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "read"),
+    [
+        (Field(Kind.TEXT, least_chars=3), "abc", "abc"),
+        (Field(Kind.TEXT, least_chars=3), "ab", ["has 2 characters, at least 3 are needed"]),
+        (Field(Kind.TEXT, least_chars=3), "   ", ["must not be blank"]),
+        (Field(Kind.TEXT, least_chars=3), "春春春", "春春春"),
+        (Field(Kind.INTEGER, most=1000), 1000, 1000),
+        (Field(Kind.INTEGER, most=1000), 1001, ["must be at most 1,000"]),
+        (Field(Kind.INTEGER, least=0), 0, 0),
+        (Field(Kind.INTEGER, least=0), -1, ["must be at least 0"]),
+        (Field(Kind.INTEGER), -(10**30), -(10**30)),
+    ],
+)
+def test_the_least_and_the_most(spec: Field, value: object, read: object) -> None:
+    assert one(spec, value) == read
+
+
+# Dates and their zones
+
+UTC_OR_NOW = Field(Kind.DATETIME, zone=Zone.UTC, choices=("now",))
+LOCAL = Field(Kind.DATETIME, zone=Zone.LOCAL)
+NAIVE = datetime(2026, 4, 1, 12)  # noqa: DTZ001  # as TOML has a local time
+LATE = "is past what a date can be"
+OWN_TIME = 'is each receiver\'s own time and has no zone: write it as "2026-04-01T06:00:00"'
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "read"),
+    [
+        (DATETIME, NAIVE, ["has no time zone; end it with Z for UTC, or with an offset such as +02:00"]),
+        (UTC_OR_NOW, NAIVE, NOON.timestamp()),
+        (UTC_OR_NOW, "2026-04-01T12:00:00", NOON.timestamp()),
+        (UTC_OR_NOW, "2026-04-01T12:00:00Z", NOON.timestamp()),
+        (UTC_OR_NOW, "2026-04-01T14:00:00+02:00", NOON.timestamp()),
+        (UTC_OR_NOW, "now", "now"),
+        (UTC_OR_NOW, "Now", ['is not a date and time such as "2026-04-01T06:00:00Z", nor "now"']),
+        (UTC_OR_NOW, ["now"], ['must be a date and time such as "2026-04-01T06:00:00Z", not a list']),
+        (DATETIME, "now", ['is not a date and time such as "2026-04-01T06:00:00Z"']),
+        (LOCAL, NAIVE, "2026-04-01T12:00:00"),
+        (LOCAL, "2026-04-01 12:00", "2026-04-01T12:00:00"),
+        (LOCAL, "2026-04-01T12:00:00.75", "2026-04-01T12:00:00"),
+        (LOCAL, "2026-04-01T12:00:00Z", [OWN_TIME]),
+        (LOCAL, NOON, [OWN_TIME]),
+        (LOCAL, "now", ['is not a date and time such as "2026-04-01T06:00:00"']),
+        # The last and first moments that a date can be, somewhere else already past.
+        (DATETIME, "9999-12-31T23:59:59-01:00", [LATE]),
+        (UTC_OR_NOW, "9999-12-31T23:59:59-01:00", [LATE]),
+        (DATETIME, "0001-01-01T00:00:00+01:00", [LATE]),
+        (DATETIME, "9999-12-31T23:59:59Z", 253_402_300_799.0),
+        (DATETIME, "9999-12-31T23:59:59.999999Z", [LATE]),
+    ],
+)
+def test_what_a_time_without_a_zone_means(spec: Field, value: object, read: object) -> None:
+    found = one(spec, value)
+    assert found == read
+    assert type(found) is type(read)
+
+
+@given(
+    at=st.datetimes(timezones=st.timezones() | st.just(UTC) | st.none()) | st.text(max_size=30),
+    zone=st.sampled_from(list(Zone)),
+)
+@example(at=datetime.max.replace(tzinfo=UTC), zone=Zone.UTC)
+def test_a_time_that_is_read_can_be_written_in_utc(at: object, zone: Zone) -> None:
+    values, faults = read_table({"f": Field(Kind.DATETIME, zone=zone)}, {"f": at}, "t")
+    if not faults and zone is Zone.LOCAL:
+        assert datetime.fromisoformat(str(values["f"])).tzinfo is None
+    elif not faults:
+        seconds = values["f"]
+        assert isinstance(seconds, float)
+        assert datetime.fromtimestamp(seconds, UTC).tzinfo is UTC
+
+
+def test_json_schema_of_lists_and_their_items() -> None:
+    template = {"type": "string", "pattern": r"^\$\{[^}]+\}$"}
+    people = {"people": Field(Kind.LIST, "Who.", fields={"name": Field(Kind.TEXT, required=True)}, most_items=2)}
+    properties = json_schema({"ids": IDS, **people, "at": UTC_OR_NOW, "count": Field(Kind.INTEGER, least=0, most=9)})[
+        "properties"
+    ]
+    assert isinstance(properties, dict)
+    ids, again = properties["ids"]["anyOf"]
+    assert again == template
+    assert (ids["type"], ids["maxItems"], ids["items"]["type"]) == ("array", 3, "string")
+    assert properties["people"]["description"] == "Who."
+    items = properties["people"]["anyOf"][0]["items"]
+    assert (items["required"], items["additionalProperties"]) == (["name"], False)
+    # A word may stand in place of a time.
+    assert properties["at"]["anyOf"][0] == {"type": "string"}
+    assert properties["count"]["anyOf"][0] == {"type": "integer", "minimum": 0, "maximum": 9}
 
 
 anything = st.recursive(
