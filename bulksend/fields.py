@@ -65,6 +65,8 @@ class Field:
     item: Field | None = None
     most_items: int | None = None
     zone: Zone = Zone.REQUIRED
+    fixed: bool = False
+    """True where the value decides how the whole job is sent, so that it cannot differ from row to row."""
 
 
 Fields = Mapping[str, Field]

@@ -19,12 +19,13 @@ from bulksend.job.spec import Policy
 from bulksend.ledger.base import Change, Ledger, Scope, SendRecord
 from bulksend.model import Absent, Account, Event, EventName, Found, Repeat, Send, State
 
-__all__ = ["Launch", "SendSource", "Source"]
+__all__ = ["Launch", "SendSource", "Source", "is_too_late"]
 
 LOOK_UP = 500
 RESENDS_MOST = 1
 """How often `on_unknown = "resend"` makes a call again whose effect is not known."""
 
+_CHANGED_BEGUN = "begun earlier with another payload; what the vendor has of it by now is not made again"
 CHANGED_MOST = 100
 """Of so many sends that changed each is told; the rest is counted."""
 
@@ -36,12 +37,16 @@ SendSource = Callable[[State], AsyncGenerator[list[Send], None]]
 """Gives the sends of the job, in order, from the beginning each time it is called: those that may be in the state."""
 
 
+Parts = Callable[[State], AbstractAsyncContextManager[Sequence[AsyncGenerator[list[Send], None]]]]
+"""Gives the sends of each account by themselves; the last part is of accounts that nobody knew of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where the sends come from: all in order, and the same parted by account, so that none waits for another's."""
 
     whole: SendSource
-    parts: Callable[[State], AbstractAsyncContextManager[Sequence[AsyncGenerator[list[Send], None]]]] | None = None
+    parts: Parts | None = None
     """None where all sends are of one account, or where nobody knows which accounts there are."""
     one_account: bool = False
     redraw: bool = True
@@ -50,6 +55,25 @@ class Source:
 
 Known = tuple[Send, SendRecord | None]
 """A send, and what the ledger knows of it."""
+
+
+def is_too_late(send: Send, record: SendRecord | None) -> bool:
+    """Say whether a send's time has passed before the step that it is for was made."""
+    if send.late is None:
+        return False
+    return record is None or (record.state is State.PENDING and record.step <= send.late.step)
+
+
+def _unless_late(send: Send, record: SendRecord | None) -> Send:
+    """Return the send, or one that is recorded as rejected without a call: its time has passed."""
+    if send.late is None or not is_too_late(send, record):
+        return send
+    return msgspec.structs.replace(send, invalid=f"not sent: {send.late.reason}")
+
+
+async def _those(known: Sequence[Known]) -> AsyncIterator[Known]:
+    for one in known:
+        yield one
 
 
 class Launch:
@@ -94,25 +118,44 @@ class Launch:
         had accepted count. At the end, each send of unknown fate is looked up, and with `on_unknown = "resend"` made
         once more.
         """
-        canary = self._policy.canary or 0
-        redraw = source.redraw
-        async with aclosing(self._pending(source.whole(State.PENDING), redraw=redraw)) as pending:
-            if canary > accepted_before:
-                await self._canary(pending, canary - accepted_before)
-            if source.parts is None:
+        canary = max(0, (self._policy.canary or 0) - accepted_before)
+        self._keep_lost = self._settles_unknown and not source.redraw
+        if source.parts is None:
+            async with aclosing(self._pending(source.whole(State.PENDING))) as pending:
+                await self._canary(pending, canary)
                 await self._send(self._each(pending), one_account=source.one_account)
-        if source.parts is not None and not self._sender.stopping:
+        else:
+            if canary:
+                await self._canary_first(source, canary)
+            await self._send_parts(source.parts, State.PENDING)
+        if self._settles_unknown and (self.seen[State.UNKNOWN] or self._lost) and not self._sender.stopping:
+            if source.parts is None or not source.redraw:
+                await self._send(self._each(self._unknown(self._once_more(source))))
+            else:
+                await self._send_parts(source.parts, State.UNKNOWN)
+
+    async def _send_parts(self, parts_in: Parts, state: State) -> None:
+        """Send each account's part at its own pace; what an account has to wait for keeps no other waiting."""
+        if self._sender.stopping:
+            return
+        left_over, self._left_over = self._left_over, []
+        find = self._pending if state is State.PENDING else self._unknown
+        async with parts_in(state) as parts:
+            held_most = min(max(HELD_OVER_ALL // len(parts), HELD_LEAST), HELD_MOST)
+            each = [self._each(find(part)) for part in parts]
+            await asyncio.gather(
+                self._send(_those(left_over)),
+                *(self._send(one, one_account=one is not each[-1], held_most=held_most) for one in each),
+            )
+
+    async def _canary_first(self, source: Source, number: int) -> None:
+        """Send the canary of a job whose accounts are parted afterwards, in the order of its rows."""
+        async with aclosing(self._pending(source.whole(State.PENDING), counting=not source.redraw)) as pending:
+            await self._canary(pending, number)
+        if source.redraw:  # what it did not need is drawn again
             for send, _ in self._left_over:
                 self._under_way.pop(send.key, None)
             self._left_over = []
-            async with source.parts(State.PENDING) as parts:
-                held_most = min(max(HELD_OVER_ALL // len(parts), HELD_LEAST), HELD_MOST)
-                each = [self._each(self._pending(part, redraw=redraw)) for part in parts]
-                await asyncio.gather(
-                    *(self._send(one, one_account=one is not each[-1], held_most=held_most) for one in each)
-                )
-        if self._settles_unknown and self.seen[State.UNKNOWN] and not self._sender.stopping:
-            await self._send(self._each(self._unknown(source)))
 
     async def _send(
         self, sends: AsyncIterator[Known], *, one_account: bool = False, held_most: int = HELD_MOST
@@ -120,6 +163,9 @@ class Launch:
         await self._sender.run(sends, self._settled, self.ref_of, one_account=one_account, held_most=held_most)
 
     async def _canary(self, pending: AsyncIterator[list[Known]], number: int) -> None:
+        """Send the first `number` sends; all must be accepted, or the run stops."""
+        if not number:
+            return
         taken = 0
         failed: list[tuple[Send, Settle]] = []
 
@@ -202,15 +248,17 @@ class Launch:
                     yield [(send, records.get(send.key)) for send in some]
 
     async def _pending(
-        self, source: AsyncGenerator[list[Send], None], *, redraw: bool
+        self, source: AsyncGenerator[list[Send], None], *, counting: bool = True
     ) -> AsyncGenerator[list[Known], None]:
-        """Yield what the ledger does not have as settled; tells of a settled key whose payload is another now."""
-        self._keep_lost = self._settles_unknown and not redraw
+        """Yield what the ledger does not have as settled; tells of a key whose payload is another than was sent.
+
+        Without `counting`, what is settled is passed over in silence: the same rows come by again.
+        """
         async with aclosing(self._looked_up(source)) as pages:
             async for page in pages:
-                yield self._unsettled(page)
+                yield self._unsettled(page, counting=counting)
 
-    def _unsettled(self, page: list[Known]) -> list[Known]:
+    def _unsettled(self, page: list[Known], *, counting: bool) -> list[Known]:
         batch: list[Known] = []
         for send, record in page:
             if send.key in self._of_canary:
@@ -219,10 +267,19 @@ class Launch:
                 row = self._under_way[send.key]
                 raise JobError(Problem(f"row {row} has the same key", row=send.row, key=send.key))
             if record is None or record.state is State.PENDING:
+                begun = record is not None and record.step > 0
+                if begun and record is not None and record.fingerprint != send.fingerprint and counting:
+                    self._tell_changed(send, record)
+                if begun and send.invalid is not None:
+                    continue  # its row is not fit any more, but the vendor has it: it stays pending
                 self._under_way[send.key] = send.row
-                batch.append((send, record))
+                batch.append((_unless_late(send, record), record))
+                continue
+            if not counting:
                 continue
             self.seen[record.state] += 1
+            if record.state is State.UNKNOWN and self._keep_lost:
+                self._lost.append(send)
             if record.fingerprint != send.fingerprint:
                 self._tell_changed(send, record)
         return batch
@@ -239,7 +296,9 @@ class Launch:
                 key=send.key,
                 row=send.row,
                 status=record.status,
-                reason=f"{record.state} earlier with another payload; not sent again",
+                reason=_CHANGED_BEGUN
+                if record.state is State.PENDING
+                else f"{record.state} earlier with another payload; not sent again",
             )
         )
 
@@ -252,9 +311,9 @@ class Launch:
             lost, self._lost = self._lost, []
             yield lost
 
-    async def _unknown(self, source: Source) -> AsyncGenerator[list[Known], None]:
+    async def _unknown(self, source: AsyncGenerator[list[Send], None]) -> AsyncGenerator[list[Known], None]:
         """Yield each send of unknown fate that may be gone on with: by a lookup, by its nature, or by the policy."""
-        async with aclosing(self._looked_up(self._once_more(source))) as pages:
+        async with aclosing(self._looked_up(source)) as pages:
             async for page in pages:
                 unknown = [
                     (send, record) for send, record in page if record is not None and record.state is State.UNKNOWN
@@ -267,14 +326,18 @@ class Launch:
         if record.step >= len(send.steps) or self._sender.is_over(send.account):
             return None
         step = send.steps[record.step]
-        ref = record.refs[-1] if record.refs else await self.ref_of(send)
-        verdict = await self._sender.ask(send, step, ref)
+        if step.ref is None:
+            step = msgspec.structs.replace(step, ref=record.refs[-1] if record.refs else await self.ref_of(send))
+        verdict = await self._sender.ask(send, step)
         number, refs = record.step, record.refs
+        may_repeat = send.late is None or record.step > send.late.step
         match verdict:
             case Found(ref=found):
                 refs = refs if found is None or found in refs else (*refs, found)
                 number += 1
                 reason = "found by a lookup"
+            case _ if not may_repeat:
+                return None
             case Absent():
                 reason = "a lookup shows that it had no effect"
             case None if step.endpoint.repeat is Repeat.SAFE:
@@ -284,6 +347,8 @@ class Launch:
             case _:
                 return None
         done = number == len(send.steps)
+        if send.late is not None and not done and number <= send.late.step:
+            return None
         to, number = (State.ACCEPTED, record.step) if done else (State.PENDING, number)
         added = refs[-1] if len(refs) > len(record.refs) else None
         change = Change(Scope.SEND, send.key, State.UNKNOWN, to, number, ref=added, reason=reason)
@@ -300,11 +365,19 @@ class Launch:
 
     async def ref_of(self, send: Send) -> str | None:
         """Return what the account's own calls gave, making them once where they were not made yet."""
-        name = send.account.name
-        task = self._prepared.get(name)
-        if task is None:
-            task = self._prepared[name] = asyncio.create_task(self._prepare(send.account))
-        return await asyncio.shield(task)
+        identity = send.account.identity
+        while True:
+            task = self._prepared.get(identity)
+            if task is None:
+                task = self._prepared[identity] = asyncio.create_task(self._prepare(send.account))
+            try:
+                return await asyncio.shield(task)
+            except StoppedError:
+                # It ended with another account of the same identity, such as one whose token is wrong: ours goes on.
+                if self._sender.is_over(send.account):
+                    raise
+                if self._prepared.get(identity) is task:
+                    del self._prepared[identity]
 
     async def _prepare(self, account: Account) -> str | None:
         ref: str | None = None

@@ -20,6 +20,7 @@ __all__ = [
     "EventName",
     "Found",
     "JobState",
+    "Late",
     "Limit",
     "Lost",
     "NotSent",
@@ -329,6 +330,13 @@ Verdict = Found | Absent | Untold | Probe
 """What an answer to a probe means; a further Probe where the answer goes on."""
 
 
+class Late(msgspec.Struct, frozen=True):
+    """Why a send must not be made any more: the step with this number has a time that has passed."""
+
+    step: int
+    reason: str
+
+
 class Send(msgspec.Struct, frozen=True):
     """What one row, or one chunk of rows, asks of the provider; its steps are made in order."""
 
@@ -342,6 +350,8 @@ class Send(msgspec.Struct, frozen=True):
     rows: int = 1
     invalid: str | None = None
     """Why this send must not be made (rows that were not checked beforehand); it has no steps then."""
+    late: Late | None = None
+    """Set where the send may be gone on with only if the step that is late was made before."""
 
 
 class EventName(StrEnum):

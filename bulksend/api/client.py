@@ -126,6 +126,8 @@ class Client:
             raise JobError(f"there is no endpoint {endpoint}{did_you_mean(endpoint, self._provider.endpoints)}")
         if "{ref}" in found.path and (ref is None or not str(ref).strip()):
             raise JobError(Problem("is required: the id in the call's path", field="ref"))
+        if str(ref) in (".", ".."):
+            raise JobError(Problem("cannot be an id: a path would lead elsewhere", field="ref"))
         fields, given = self._provider.bodies[endpoint], dict(body or {})
         values, faults = read_table(fields, given, endpoint)
         faults = unknown_fields(fields, given, endpoint) + faults

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from bulksend.api.checking import check_input
+from bulksend.api.lateness import is_late
 from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledger, secret_problems
 from bulksend.api.refusal import check_due
 from bulksend.api.run import JobSource
@@ -113,9 +114,16 @@ async def plan_async(
         )
         settled = 0 if emulate else await _settled(opened, ledger, executor, limit=limit)
         warnings += [] if emulate else _row_secrets(opened)
-        warnings += [loaded.problem(note) for note in loaded.provider.notes(loaded.tables, sends=checked.sends)]
-        if settled >= checked.sends:
-            checked.problems = [problem for problem in checked.problems if not problem.late]
+        chunk = loaded.audience.chunk if loaded.audience is not None else None
+        notes = loaded.provider.notes(loaded.tables, sends=checked.sends, chunk=chunk)
+        warnings += [loaded.problem(note) for note in notes]
+        if any(problem.late for problem in checked.problems) and not emulate:
+            store = open_ledger(ledger, loaded.base_dir)
+            try:
+                late = await is_late(opened, store, executor, limit=limit)
+            finally:
+                await store.close()
+            checked.problems = [problem for problem in checked.problems if late or not problem.late]
         try:
             check_due(loaded, time.time())
         except GuardError as late:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bulksend.api.checking import check_input
 from bulksend.api.emulation import emulator
+from bulksend.api.lateness import is_late
 from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledger, secret_problems
 from bulksend.api.refusal import Observer, check_due, check_size
 from bulksend.api.report import Report
@@ -87,12 +88,8 @@ async def run_async(
         )
         if current.interrupted is not None:
             raise current.interrupted
-        if (
-            checked.problems
-            and all(problem.late for problem in checked.problems)
-            and await _is_settled(current, checked)
-        ):
-            opened.renderer.now = 0.0  # whatever is past now was to come when it was sent
+        only_late = bool(checked.problems) and all(problem.late for problem in checked.problems)
+        if only_late and not await is_late(opened, current.ledger, executor, limit=limit):
             checked.problems, checked.more = [], 0
         if problems or checked.problems:
             raise JobError(problems + checked.problems, more=checked.more)
@@ -124,14 +121,6 @@ def _source(
         stopping = partial(lambda run: run.stopping, current)
         return chunk_source(opened, current.ledger, current.job_id, executor, accounts, limit=limit, stopping=stopping)
     return row_source(opened, executor, accounts, limit=limit)
-
-
-async def _is_settled(current: Run, checked: Checked) -> bool:
-    """Say whether earlier runs have settled as many sends as there are: nothing is left to be late for."""
-    if not await current.ledger.open(create=False):
-        return False
-    record = await current.ledger.find_job(current.job.name)
-    return record is not None and record.counts.settled >= max(checked.sends, record.sends)
 
 
 async def _refuse_running(current: Run) -> None:

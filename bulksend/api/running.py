@@ -237,9 +237,8 @@ class Run:
 
 def _vendor(opened: Opened) -> str:
     addresses = sorted({spec.base_url for spec in opened.job.accounts.values()})
-    # A send between two of its steps can be gone on with only in the same way; what is only read may change.
-    steps = [endpoint.name for _, endpoint in opened.flow.steps if not endpoint.reads]
-    way = f" ({', then '.join(steps)})" if len(steps) > 1 else ""
+    # A send between two of its steps can be gone on with only in the same way.
+    way = f" ({opened.flow.way})" if opened.flow.way else ""
     return f"{opened.job.provider.name}{way} at {', '.join(addresses)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import time
 from array import array
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -84,7 +85,7 @@ def row_source(opened: Opened, executor: Executor, accounts: Sequence[str], *, l
         return batches_in(executor, (_render(renderer, rows) for rows in _draw(opened, limit)))
 
     def name_of(item: Numbered) -> str:
-        return _account_name(renderer, item[1])
+        return renderer.account_name(item[1])
 
     async def rendered(part: AsyncGenerator[list[Numbered], None]) -> AsyncGenerator[list[Send], None]:
         async for rows in part:
@@ -99,25 +100,35 @@ def row_source(opened: Opened, executor: Executor, accounts: Sequence[str], *, l
     return Source(whole, parts if len(accounts) > 1 else None, one_account=len(accounts) <= 1)
 
 
-def _account_name(renderer: Renderer, row: Row) -> str:
-    """Return the name of a row's account; none where the row names no account, which is told as it is rendered."""
-    try:
-        return renderer.account_of(row).name
-    except JobError:
-        return ""
-
-
 def code_source(opened: Opened, rows: Rows, count: RowCount) -> Source:
-    """Give one send per row that the caller's code makes; it can be drawn from once."""
+    """Give one send per row that the caller's code makes; it can be drawn from once.
+
+    With [account.NAME] tables, the rows of each account can be had by themselves; those of others come together.
+    """
     renderer = opened.renderer
+    names = list(opened.job.accounts)
 
-    async def sends(_state: State) -> AsyncGenerator[list[Send], None]:
+    async def numbered() -> AsyncGenerator[list[Numbered], None]:
         async for batch in code_batches(rows, renderer.columns):
-            numbered = list(enumerate(batch, count.rows + 1))
+            renderer.now = time.time()  # rows may come for hours
+            yield list(enumerate(batch, count.rows + 1))
             count.rows += len(batch)
-            yield _render(renderer, numbered)
 
-    return Source(sends, redraw=False)
+    drawn = numbered()
+
+    def name_of(item: Numbered) -> str:
+        return renderer.account_name(item[1])
+
+    async def rendered(some: AsyncGenerator[list[Numbered], None]) -> AsyncGenerator[list[Send], None]:
+        async for batch in some:
+            yield _render(renderer, batch)
+
+    @asynccontextmanager
+    async def parts(_state: State) -> AsyncIterator[list[AsyncGenerator[list[Send], None]]]:
+        async with parted(drawn, name_of, names, scratch_dir=opened.scratch_dir) as split:
+            yield [rendered(part) for part in split]
+
+    return Source(lambda _state: rendered(drawn), parts if len(names) > 1 else None, redraw=False)
 
 
 def chunk_source(
@@ -172,7 +183,7 @@ def chunk_source(
     @asynccontextmanager
     async def parts(state: State) -> AsyncIterator[list[AsyncGenerator[list[Send], None]]]:
         def name_of(chunk: _Chunk) -> str:
-            return _account_name(renderer, chunk[1][0][1])
+            return renderer.account_name(chunk[1][0][1])
 
         async with parted(chunks(state), name_of, accounts, scratch_dir=opened.scratch_dir) as drawn:
             yield [rendered(part) for part in drawn]
@@ -236,10 +247,11 @@ async def _assign(
             if (member := known.get(str(row[0]))) is not None:
                 found[member.number] += 1
                 continue
-            chunk = opened_chunks.setdefault(renderer.account_of(row).name, [])
+            name = renderer.account_name(row)
+            chunk = opened_chunks.setdefault(name, [])
             chunk.append((row_number, row))
             if len(chunk) == spec.chunk:
-                full(opened_chunks.pop(renderer.account_of(row).name))
+                full(opened_chunks.pop(name))
         if len(new) >= 10_000:
             await ledger.add_members(job_id, new)
             new.clear()

@@ -137,10 +137,18 @@ async def resolve_async(
             if wrong:
                 raise JobError([Problem(_not_unknown(known.get(key)), key=key) for key in wrong])
             steps = {key: known[key].step for key in keys}
+            # Before its last sending step a send has reached nobody, whatever became of the step.
+            last = sum(not endpoint.reads for _, endpoint in loaded.provider.flow(loaded.tables).steps) - 1
+            early = [key for key, to in keys.items() if to is State.ACCEPTED and steps[key] < last]
+            if early:
+                text = "cannot be accepted: only a draft of it is unknown, nobody was reached; run the job again"
+                raise JobError([Problem(text, key=key) for key in early])
             if accept_all or resend_all:
                 to = State.ACCEPTED if accept_all else State.PENDING
                 async for page in store.by_state(record.id, State.UNKNOWN):
                     for one in page:
+                        if accept_all and one.step < last:
+                            continue
                         keys.setdefault(one.key, to)
                         steps[one.key] = one.step
             changes = [

@@ -24,6 +24,7 @@ from bulksend.model import (
     Lost,
     NotSent,
     Outcome,
+    Rejected,
     Reply,
     Send,
     Step,
@@ -34,6 +35,8 @@ from bulksend.model import (
 from bulksend.providers import Provider
 
 __all__ = ["Caller", "Surroundings"]
+
+THROTTLED_MOST = 10
 
 
 class Surroundings(TypedDict):
@@ -112,8 +115,13 @@ class Caller:
         self._end_of(account).set()
         in_use = {id(lane.gate) for lane in self._lanes.values() if lane.account.name not in self._failed}
         for lane in self._lanes.values():
-            if lane.account.name == account.name and id(lane.gate) not in in_use:
+            if lane.account.name != account.name:
+                continue
+            lane.gate.dismiss(account.name)
+            if id(lane.gate) not in in_use:
                 lane.gate.close(StoppedError())
+                # Another account of this identity may come, and then has a gate of its own.
+                self._gates.pop((lane.gate.identity, lane.gate.endpoint), None)
 
     def _end_of(self, account: Account) -> asyncio.Event:
         end = self._ends.get(account.name)
@@ -134,33 +142,43 @@ class Caller:
     ) -> tuple[Reply | None, Outcome | None]:
         """Make a call to its outcome, by itself: nothing of it stands in the ledger, and nothing repeats it later.
 
-        Repeated only as far as that does no harm, `tries` times at most. No outcome where the run has ended before.
+        Repeated only as far as that does no harm, `tries` times at most; told to wait ten times in a row, it ends as
+        throttled. No outcome where the run has ended before.
         """
         lane = self._lane(send.account, step.endpoint)
         attempt = ATTEMPTS_MOST - tries
+        repeats = throttled = 0
         while True:
             attempt += 1
-            result = await self._alone(lane, send, step, attempt)
+            result = await self._alone(lane, send, step, repeats, attempt)
             if result is None:
                 return None, None
-            outcome = self._read(lane, step, result, 0)
+            outcome = self._read(lane, step, result, repeats)
             self._count(lane, step, outcome)
-            decision = self._decide(lane, step, outcome, attempt, None)
-            if not isinstance(decision, Again) or self.is_over(send.account):
+            if isinstance(outcome, Unknown) and outcome.refused:
+                if not repeats:  # nothing was tried before that it could be about
+                    outcome = Rejected(outcome.reason, outcome.status)
                 return (result if isinstance(result, Reply) else None), outcome
+            decision = self._decide(lane, step, outcome, attempt, None)
+            throttled += isinstance(outcome, Throttled)
+            if not isinstance(decision, Again) or self.is_over(send.account) or throttled > THROTTLED_MOST:
+                return (result if isinstance(result, Reply) else None), outcome
+            repeats += decision.repeats
             if decision.pause_s is not None:
                 attempt -= 1
                 await self._pause(lane, decision, outcome)
             await self._wait(decision.after_s, send.account)
 
-    async def _alone(self, lane: Lane, send: Send, step: Step, attempt: int) -> Reply | Lost | NotSent | None:
+    async def _alone(
+        self, lane: Lane, send: Send, step: Step, repeats: int, attempt: int
+    ) -> Reply | Lost | NotSent | None:
         await lane.in_flight.acquire()
         try:
             while not self.is_over(send.account) and lane.gate.paused_for_s > 0:
                 await self._wait(lane.gate.paused_for_s, send.account)
             if self.is_over(send.account):
                 return None
-            return await self._exchange(lane, send, step, None, 0, attempt, lambda: None)
+            return await self._exchange(lane, send, step, repeats, attempt, lambda: None)
         finally:
             lane.in_flight.release()
 
@@ -175,20 +193,19 @@ class Caller:
         lane: Lane,
         send: Send,
         step: Step,
-        ref: str | None,
         repeats: int,
         attempt: int,
         left: Callable[[], None],
     ) -> Reply | Lost | NotSent:
         """Put one call through the gate and onto the wire; `left` is called as it leaves."""
         loop = asyncio.get_running_loop()
-        call = self._provider.call(step, send.account, lane.headers, ref=ref, repeats=repeats)
+        call = self._provider.call(step, send.account, lane.headers, repeats=repeats)
         waited = loop.time()
         has_left = False
 
         async def leave() -> None:
             nonlocal has_left
-            await lane.gate.turn()
+            await lane.gate.turn(send.account.name)
             if self.is_over(send.account):
                 raise StoppedError
             if not has_left:
@@ -210,7 +227,7 @@ class Caller:
         if standing.limit is not None and lane.endpoint.name not in self._contract:
             lane.gate.correct(standing.limit)
             self._stats(lane.endpoint).limit = standing.limit
-        if standing.remaining == 0 and standing.reset_at is not None:
+        if standing.remaining == 0 and standing.reset_at is not None and reply.status != 429:
             await lane.gate.pause(min(max(standing.reset_at - self._wall(), 0.0), lane.gate.period_s))
 
     def _count_episode(self, lane: Lane, outcome: Outcome) -> None:

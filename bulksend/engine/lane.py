@@ -16,6 +16,7 @@ IN_FLIGHT_LEAST = 4
 IN_FLIGHT_MOST = 4096
 FIRST_LATENCY_S = 1.0
 """Taken for the vendor's latency before its first reply."""
+POLLS_MOST = 4
 AHEAD_S = 0.005
 """How far intents run ahead of the gate, beyond what two commits take: well within the 20 ms of design §7."""
 
@@ -78,6 +79,8 @@ class Lane:
         self._commit_s = 0.005
         self.in_flight = Permits(self._room())
         self.ahead = Permits(self._ahead())
+        self.polls = Permits(POLLS_MOST)
+        """Those who ask again and again how far something is: they do not stand before who asks once."""
 
     def _room(self) -> int:
         """Return twice what latency times rate asks for, so that a slower reply does not cost a token."""

@@ -52,7 +52,7 @@ class Gate:
         self._ledger = ledger
         self._wall = wall
         self._on_change = on_change
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[None], str]] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._closed: BaseException | None = None
         self._paused_until = 0.0
@@ -80,12 +80,12 @@ class Gate:
         """Return how much longer nothing passes."""
         return max(0.0, self._paused_until - asyncio.get_running_loop().time())
 
-    async def turn(self) -> None:
-        """Return when the call may leave, now. Raises StoppedError once the gate is closed."""
+    async def turn(self, owner: str = "") -> None:
+        """Return when the call may leave, now. Raises StoppedError once the gate is closed, or the owner dismissed."""
         if self._closed is not None:
             raise self._closed
         turn = asyncio.get_running_loop().create_future()
-        self._waiters.append(turn)
+        self._waiters.append((turn, owner))
         if self._pump is None:
             self._pump = asyncio.get_running_loop().create_task(self._serve())
         await turn
@@ -93,7 +93,7 @@ class Gate:
     def close(self, why: BaseException | None = None) -> None:
         """Let nothing pass any more; whoever waits is told at once."""
         self._closed = why or StoppedError()
-        for turn in self._waiters:
+        for turn, _ in self._waiters:
             if not turn.done():
                 turn.set_exception(self._closed)
         self._waiters.clear()
@@ -101,6 +101,12 @@ class Gate:
             if task is not None:
                 task.cancel()
         self._next = None
+
+    def dismiss(self, owner: str) -> None:
+        """Tell those who wait for this owner that they need not: its account is over, the gate is not."""
+        for turn, whose in self._waiters:
+            if whose == owner and not turn.done():
+                turn.set_exception(StoppedError())
 
     async def give_back(self) -> None:
         """Return what is left of the lease, for the run that comes next."""
@@ -148,7 +154,7 @@ class Gate:
             while self._waiters:
                 await self._token()
                 while self._waiters:
-                    turn = self._waiters.popleft()
+                    turn, _ = self._waiters.popleft()
                     if not turn.done():
                         turn.set_result(None)
                         break

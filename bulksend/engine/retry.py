@@ -139,7 +139,7 @@ def decide(
         case Throttled(status=status, retry_after=text, at_least_s=at_least_s, reset_at=reset_at):
             told = retry_after_s(text, now)
             if told is None and reset_at is not None:
-                told = min(max(reset_at - now, 0.0), PAUSE_MOST_S)
+                told = min(max(reset_at - now, 0.0), period_s)  # beyond its own window it cannot be meant
             pause = throttle_pause_s(episode, period_s, random) if told is None else told
             if told is not None and told < 1.0 and episode > 1:
                 # A vendor that says "at once" over and over, or whose clock is behind, is not believed a second time.

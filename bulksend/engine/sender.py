@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Unpack
 
+import msgspec
+
 from bulksend.engine.caller import Caller, Surroundings
 from bulksend.engine.lane import Lane, Permits
 from bulksend.engine.limiter import StoppedError
@@ -64,9 +66,17 @@ class Sender(Caller):
         tasks: set[asyncio.Task[None]] = set()
 
         async def one(send: Send, record: SendRecord | None) -> None:
+            holds = True
+
+            def let_go() -> None:
+                nonlocal holds
+                if holds:
+                    holds = False
+                    held.release()
+
             try:
                 ref = None if send.invalid is not None else await ref_of(send)
-                settle = await self.deliver(Scope.SEND, send, record, ref=ref)
+                settle = await self.deliver(Scope.SEND, send, record, ref=ref, watching=let_go)
                 if settle is not None:
                     settled(send, settle)
             except StoppedError:
@@ -76,7 +86,7 @@ class Sender(Caller):
             except Exception as wrong:
                 self.stop(wrong)
             finally:
-                held.release()
+                let_go()
 
         try:
             async for send, record in sends:
@@ -104,11 +114,18 @@ class Sender(Caller):
                 raise
 
     async def deliver(
-        self, scope: Scope, send: Send, record: SendRecord | None, *, ref: str | None = None
+        self,
+        scope: Scope,
+        send: Send,
+        record: SendRecord | None,
+        *,
+        ref: str | None = None,
+        watching: Callable[[], None] = lambda: None,
     ) -> Settle | None:
         """Take one send through its steps; None when it was left pending because the run stops.
 
-        `ref` is what the account's own step (a campaign create) gave.
+        `ref` is what the account's own step (a campaign create) gave. `watching` is called once nothing is left but to
+        follow the send to its end, which may take hours and keeps no other from being made.
         """
         if send.invalid is not None:
             invalid = Invalid(send.key, send.account.name, send.row, send.fingerprint, send.invalid)
@@ -127,8 +144,11 @@ class Sender(Caller):
             return settle
         while True:
             step = send.steps[number]
-            before = refs[-1] if refs else ref
-            settled = await self._deliver_step(scope, send, number, step, before, repeats)
+            if step.ref is None:
+                step = msgspec.structs.replace(step, ref=refs[-1] if refs else ref)
+            if step.endpoint.reads:
+                watching()
+            settled = await self._deliver_step(scope, send, number, step, repeats)
             if settled is None:
                 return None
             last = number == len(send.steps) - 1
@@ -140,19 +160,23 @@ class Sender(Caller):
                 continue
             return settled
 
-    async def _deliver_step(
-        self, scope: Scope, send: Send, number: int, step: Step, ref: str | None, repeats: int
-    ) -> Settle | None:
+    async def _deliver_step(self, scope: Scope, send: Send, number: int, step: Step, repeats: int) -> Settle | None:
         lane = self._lane(send.account, step.endpoint)
         attempt = charged = 0
         last = number == len(send.steps) - 1
         while True:
             attempt += 1
             charged += 1
-            outcome = await self._attempt(lane, scope, send, number, step, ref, repeats, attempt)
+            if step.every_s:
+                await lane.polls.acquire()
+            try:
+                outcome = await self._attempt(lane, scope, send, number, step, repeats, attempt)
+            finally:
+                if step.every_s:
+                    lane.polls.release()
             if outcome is None:
                 return None
-            verdict = await self.ask(send, step, ref) if isinstance(outcome, Unknown) else None
+            verdict = await self.ask(send, step) if isinstance(outcome, Unknown) else None
             self._count(lane, step, outcome)
             decision = self._decide(lane, step, outcome, charged, verdict)
             if isinstance(decision, Settle):
@@ -198,13 +222,10 @@ class Sender(Caller):
             self._tell.retried(send, step.endpoint, attempt, decision)
             await self._wait(decision.after_s, send.account)
 
-    async def ask(self, send: Send, step: Step, ref: str | None) -> Found | Absent | Untold | None:
-        """Ask the vendor whether a step of unknown effect had it; None where nothing can tell.
-
-        `ref` is what the step before gave.
-        """
+    async def ask(self, send: Send, step: Step) -> Found | Absent | Untold | None:
+        """Ask the vendor whether a step of unknown effect had it; None where nothing can tell."""
         name = SendName(self.job, send.key)
-        probe = self._provider.probe(step.endpoint, send.account, name=name, ref=step.ref or ref)
+        probe = self._provider.probe(step.endpoint, send.account, name=name, ref=step.ref)
         while probe is not None:
             reply = await self._look_up(send, probe)
             verdict = reply if isinstance(reply, Untold) else self._provider.read_probe(probe, reply)
@@ -223,7 +244,7 @@ class Sender(Caller):
         return Untold(f"the lookup failed: {reason}")
 
     async def _attempt(
-        self, lane: Lane, scope: Scope, send: Send, number: int, step: Step, ref: str | None, repeats: int, attempt: int
+        self, lane: Lane, scope: Scope, send: Send, number: int, step: Step, repeats: int, attempt: int
     ) -> Outcome | None:
         """Make one call; None when the run stopped before its intent was recorded."""
         loop = asyncio.get_running_loop()
@@ -248,7 +269,7 @@ class Sender(Caller):
                     intent = Intent(scope, send.key, send.account.name, send.row, number, send.fingerprint)
                     await self._ledger.record(self.job_id, intent)
                     lane.committed(loop.time() - began)
-                result = await self._exchange(lane, send, step, ref, repeats, attempt, left)
+                result = await self._exchange(lane, send, step, repeats, attempt, left)
             finally:
                 left()
             return self._read(lane, step, result, repeats)

@@ -22,7 +22,7 @@ CONNECT_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 30.0
 KEEP_ALIVE_S = 4.0
 """Idle connections are dropped before common servers (5 s) drop them: a reset after the request left is an unknown."""
-REPLY_MOST_BYTES = 1 << 20
+REPLY_MOST_BYTES = 16 << 20
 OPEN_FILES = 8192
 
 

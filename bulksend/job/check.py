@@ -85,7 +85,7 @@ def check_rows(
     if spec is not None and spec.chunk is not None:
 
         def name_of(row: Row) -> str:
-            return "\0".join(str(cell) for cell in row[1 : 1 + len(renderer.accounts.columns)])
+            return renderer.account_name(row, with_secrets=with_secrets)
 
         for chunk in in_chunks(numbered(), spec.chunk, name_of):
             key = chunk_key([str(row[0]) for _, row in chunk])

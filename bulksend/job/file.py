@@ -347,6 +347,7 @@ class _Reader:
         for name, table in tables.items():
             self.faults += unknown_fields(provider.tables[name], table, name)
             self._read_static(provider.tables[name], table, name, loose=self._loose_in(name))
+            self._settle_fixed(provider.tables[name], table, name)
             same = {key: value for key, value in table.items() if not _has_columns(value)}
             self.faults += provider.check(name, same, now=0.0)  # what only time makes wrong is told where it is sent
         chunk = None if audience is None else audience.chunk
@@ -358,6 +359,15 @@ class _Reader:
                     path, "${segment.id} cannot stand here: it is the id of the job's [segment], for its launch"
                 )
         return provider.complete(tables)
+
+    def _settle_fixed(self, fields: Fields, table: dict[str, object], path: str) -> None:
+        """Give what decides the job's way its own type, where a variable brought it as text; columns cannot."""
+        fixed = [key for key, spec in fields.items() if spec.fixed and key in table]
+        for key in fixed:
+            if _has_columns(table[key]):
+                self._fault(f"{path}.{key}", "decides how the whole job is sent: no ${column} can stand here")
+        values, _ = read_table(fields, {key: table[key] for key in fixed}, path, loose=self._loose_in(path), only=fixed)
+        table |= values
 
     def _read_static(self, fields: Fields, table: Mapping[str, object], path: str, *, loose: Collection[str]) -> None:
         """Check what is the same for every row; in a table of which a part differs, the other parts."""

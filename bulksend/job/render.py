@@ -11,7 +11,7 @@ from bulksend.fields import Fault, Kind, did_you_mean, read_table
 from bulksend.job.accounts import Accounts
 from bulksend.job.spec import Job
 from bulksend.job.template import Template, is_blank
-from bulksend.model import Account, Endpoint, Send, Step
+from bulksend.model import Account, Endpoint, Late, Send, Step
 from bulksend.providers import Flow, SendName
 from bulksend.providers.base import SEGMENT
 
@@ -46,6 +46,7 @@ class _Table:
         probe = Template(raw, columns=columns, chunked=chunked)
         static = [field for field in raw if field not in probe.dynamic]
         loose = {path.split(".")[1] for path in job.loose if path.startswith(f"{name}.")}
+        self._of_segment = SEGMENT in str(raw)
         self._static, _ = read_table(self._fields, raw, name, loose=loose, only=static)
         values = {field: self._static[field] for field in static if field in self._fields}
         # Texts stay as written, since the template still turns `$${` into `${` in them.
@@ -68,6 +69,7 @@ class _Table:
     def step(
         self, values: Sequence[object], account: Account, name: SendName, now: float
     ) -> tuple[Step | None, list[Fault]]:
+        """Return the step, and what is wrong; a step that is only late is made all the same."""
         body, blanks = self.template.render(values)
         if blanks:
             named = self.template.blanks_by_field(values)
@@ -75,17 +77,17 @@ class _Table:
         provider = self._job.provider
         body, faults = read_table(self._fields, body, self.name, loose=self._loose, only=self._looked_at)
         faults += provider.check(self.name, body, now=now)
-        if faults or self._job.faulty:
+        if self._job.faulty or any(not fault.late for fault in faults):
             return None, faults
         try:
             step = provider.step(self.endpoint, self.name, body, account, name=name)
-            if _SEGMENT in step.body:
+            if self._of_segment:
                 segment_id = provider.segment_id(self._job.tables, account) or ""
                 body_bytes = step.body.replace(_SEGMENT, json.dumps(segment_id)[1:-1].encode())
                 step = Step(step.endpoint, body_bytes, step.ref, step.path, step.every_s)
         except (TypeError, UnicodeEncodeError):
             return None, [Fault(self.name, "holds a value that JSON cannot carry")]
-        return step, []
+        return step, faults
 
 
 class Renderer:
@@ -158,6 +160,13 @@ class Renderer:
         """Return the account that a row (not a chunk) belongs to; raises JobError."""
         return self.accounts.of([row[index] for index in self._account_at], with_secrets=with_secrets)
 
+    def account_name(self, row: Sequence[object], *, with_secrets: bool = True) -> str:
+        """Return the name of a row's account; empty where it names none, which is told as the row is rendered."""
+        try:
+            return self.account_of(row, with_secrets=with_secrets).name
+        except JobError:
+            return ""
+
     def send(
         self, number: int, row: Sequence[object], *, with_secrets: bool = True
     ) -> tuple[Send | None, list[Problem]]:
@@ -174,7 +183,16 @@ class Renderer:
         for offset, row in enumerate(rows):
             if not is_fit_key(str(row[0])):
                 return None, [Problem(_UNFIT, file=self._label, row=number + offset)]
-        names = {self.account_of(row, with_secrets=with_secrets).name for row in rows} if self._account_at else ()
+        names = set()
+        for offset, row in enumerate(rows if self._account_at else ()):
+            try:
+                names.add(self.account_of(row, with_secrets=with_secrets).name)
+            except JobError as wrong:
+                where, its_key = number + offset, str(row[0])
+                return None, [
+                    Problem(one.text, file=self._label, row=where, key=its_key, field=one.field)
+                    for one in wrong.problems
+                ]
         if len(names) > 1:
             return None, [Problem("its rows belong to several accounts now", file=self._label, row=number, key=key)]
         columns = [list(cells) for cells in zip(*rows, strict=True)]
@@ -198,14 +216,19 @@ class Renderer:
         steps: list[Step] = []
         faults: list[Fault] = []
         name = SendName(self.job.name, key)
-        for table in self._steps:
+        late: Late | None = None
+        for index, table in enumerate(self._steps):
             step, wrong_here = table.step(values, account, name, self.now)
             if step is not None:
                 steps.append(step)
-            faults += wrong_here
-        if faults:  # a table that is made into two steps tells its faults twice
-            return None, [problem(fault.text, fault.path, late=fault.late) for fault in dict.fromkeys(faults)]
-        return Send(key, number, account, tuple(steps), _fingerprint(steps), rows), []
+            if wrong_here:
+                faults += wrong_here
+                late = Late(index, f"{wrong_here[0].path} {wrong_here[0].text}")
+        # A table that is made into two steps tells its faults twice.
+        problems = [problem(fault.text, fault.path, late=fault.late) for fault in dict.fromkeys(faults)]
+        if not all(fault.late for fault in faults):
+            return None, problems
+        return Send(key, number, account, tuple(steps), _fingerprint(steps), rows, late=late), problems
 
     def prepare(self, account: Account) -> list[Send]:
         """Return the calls that are made once for an account; the key is what the vendor knows the account by."""
@@ -215,6 +238,8 @@ class Renderer:
             step, faults = table.step((), account, SendName(self.job.name, key), self.now)
             if step is None:
                 raise JobError([self.job.problem(fault) for fault in faults])
+            if step.ref is not None:
+                key = f"{key}/{step.ref}"
             sends.append(Send(key, 0, account, (step,), _fingerprint([step])))
         return sends
 

@@ -122,11 +122,6 @@ class Counts(msgspec.Struct, frozen=True):
         """Return how many sends have an outcome."""
         return self.accepted + self.rejected + self.unknown
 
-    @property
-    def any(self) -> bool:
-        """Say whether the vendor may have heard of the job."""
-        return bool(self.settled or self.sending)
-
 
 class JobRecord(msgspec.Struct, frozen=True):
     """What the ledger knows of one job."""

@@ -8,6 +8,9 @@ SELECT id, name, state, started_at, finished_at, holder, rows, sends, vendor, ac
        stop_requested
 FROM job WHERE name = :name;
 
+-- has_sends --
+SELECT EXISTS (SELECT 1 FROM send WHERE job_id = :job_id AND scope = 'send');
+
 -- start_job --
 UPDATE job SET state = 'running', holder = :holder, started_at = :now, stop_requested = 0,
                vendor = coalesce(:vendor, vendor)

@@ -81,7 +81,8 @@ class SqliteLedger:
         try:
             with self._db.transaction():
                 before = self._read_job(self._db.execute("find_job", name=name).fetchone(), held=True)
-                if vendor is not None and before.vendor not in (None, vendor) and before.counts.any:
+                has_sends = self._db.execute("has_sends", job_id=job_id).fetchone()[0]
+                if vendor is not None and before.vendor not in (None, vendor) and has_sends:
                     text = f'the job "{name}" was sent to {before.vendor} before, now it names {vendor}'
                     raise LedgerError(f"{text}; give it another name, or another ledger")
                 turned = self._db.execute("recover", job_id=job_id, scope=Scope.SEND, now=self._wall()).rowcount

@@ -46,8 +46,8 @@ __all__ = [
 Tables = Mapping[str, Mapping[str, object]]
 """The provider's own tables of a job file (`create`, `launch`, …), as written or with their values read."""
 
-SEGMENT = "\ue001"
-"""Stands in a table for `${segment.id}` until the account is known; a character of the private use area."""
+SEGMENT = "\ue001segment.id\ue001"
+"""Stands in a table for `${segment.id}` until the account is known; between characters of the private use area."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,8 @@ class Flow:
     steps: tuple[tuple[str, Endpoint], ...]
     hint: str = ""
     """What to do when a prepare call is refused."""
+    way: str = ""
+    """What tells this way of sending from the provider's others: a job keeps to one."""
 
 
 class Provider(Protocol):
@@ -106,7 +108,7 @@ class Provider(Protocol):
     def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
         """Return what is wrong with the tables together, as written, beyond each field's own rules."""
 
-    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
+    def notes(self, tables: Tables, *, sends: int, chunk: int | None) -> list[Fault]:
         """Return what a person should know before a run of so many sends; nothing of it is an error."""
 
     def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
@@ -132,9 +134,9 @@ class Provider(Protocol):
     def headers(self, account: Account) -> Mapping[str, str]:
         """Return the headers of every call of the account; they hold its secret."""
 
-    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, ref: str | None, repeats: int) -> Call:
-        """Return the request of a step. `ref` is the id that the step before gave; `repeats` counts earlier calls of
-        this step whose effect is not known, for vendors where a repeat must differ."""
+    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, repeats: int) -> Call:
+        """Return the request of a step, whose `ref` is known by now; `repeats` counts earlier calls of this step whose
+        effect is not known, for vendors where a repeat must differ."""
 
     def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
         """Return what a reply means; it never raises, whatever the bytes are."""
@@ -157,7 +159,7 @@ class Plain:
 
     __slots__ = ()
 
-    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
+    def notes(self, tables: Tables, *, sends: int, chunk: int | None) -> list[Fault]:
         """Return nothing that a person should know."""
         return []
 

@@ -126,7 +126,7 @@ _BODY: Fields = {
     "custom_payload": Field(Kind.TEXT, "JSON for the app, as a text."),
     "skip_media_check": Field(Kind.BOOLEAN, "true: the media's addresses are not looked at."),
 }
-_LIVE = Field(Kind.BOOLEAN, "true (default): it is sent; false: it stays a draft.")
+_LIVE = Field(Kind.BOOLEAN, "true (default): it is sent; false: it stays a draft.", fixed=True)
 _CALL_BODY: Fields = {**_BODY, "live": Field(Kind.BOOLEAN, "false: saved as a draft.", required=True)}
 BODIES: Mapping[str, Fields] = {
     CREATE.name: _CALL_BODY,
@@ -152,6 +152,7 @@ TABLES: Mapping[str, Fields] = {
             Kind.TEXT,
             "draft (default): made as a draft, then set live; direct: one live create. Not part of the body.",
             choices=("draft", "direct"),
+            fixed=True,
         ),
         "live": _LIVE,
         **_BODY,
@@ -207,9 +208,12 @@ class Batch(Plain):
             faults.append(Fault("launch.live", 'false makes drafts only, send = "direct" sends: keep one of the two'))
         return faults
 
-    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
-        """Return what a person should know of a way of sending that cannot always be looked up."""
+    def notes(self, tables: Tables, *, sends: int, chunk: int | None) -> list[Fault]:
+        """Return what a person should know: that nobody gets a draft, and when a lost reply cannot be looked up."""
         launch = tables.get("launch", {})
+        if launch.get("send") == "direct":
+            text = "direct: a create whose reply is lost is looked for with a Live key only; else it stays unknown"
+            return [Fault("launch.send", text)]
         if launch.get("live") is False:
             return [Fault("launch.live", "false: the campaigns stay drafts, nobody gets a push")]
         return []
@@ -218,16 +222,16 @@ class Batch(Plain):
         """A draft and its setting live for each send; one live create with `direct`; live = false: the draft alone."""
         launch = tables.get("launch", {})
         if launch.get("send") == "direct":
-            return Flow(prepare=(), steps=(("launch", CREATE_LIVE),))
+            return Flow(prepare=(), steps=(("launch", CREATE_LIVE),), way="direct")
         if launch.get("live") is False:
-            return Flow(prepare=(), steps=(("launch", CREATE),))
-        return Flow(prepare=(), steps=(("launch", CREATE), ("launch", UPDATE)))
+            return Flow(prepare=(), steps=(("launch", CREATE),), way="drafts")
+        return Flow(prepare=(), steps=(("launch", CREATE), ("launch", UPDATE)), way="draft, then live")
 
     def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
         """Check that the push_time is not past, and that custom_payload is JSON."""
         faults = find_past(table, body, ("push_time",), now)
-        if table == CREATE.name:
-            faults += _exclusive(body, table)
+        if table in (CREATE.name, UPDATE.name):
+            faults += _exclusive(body, table, partial=table == UPDATE.name)
         payload = body.get("custom_payload")
         if isinstance(payload, str) and "${" not in payload:
             try:
@@ -265,12 +269,12 @@ class Batch(Plain):
         """The company's REST key in a header of its own."""
         return {"X-Authorization": account.secrets["rest_key"].reveal(), "Content-Type": "application/json"}
 
-    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, ref: str | None, repeats: int) -> Call:
+    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, repeats: int) -> Call:
         """Return the request; the app's key is part of the path."""
         path = (step.path or step.endpoint.path).replace("{app}", quote(account.ids["api_key"], safe=""))
         return Call(
             step.endpoint,
-            account.base_url + path.replace("{ref}", quote(step.ref or ref or "", safe="")),
+            account.base_url + path.replace("{ref}", quote(step.ref or "", safe="")),
             headers,
             step.body,
         )
@@ -349,12 +353,12 @@ def _list_probe(wanted: str, page: int) -> Probe:
     return Probe(Step(LIST, path=with_query(LIST.path, query)), wanted, PROBE_PAGES - 1 - page)
 
 
-def _exclusive(body: Mapping[str, object], path: str) -> list[Fault]:
+def _exclusive(body: Mapping[str, object], path: str, *, partial: bool = False) -> list[Fault]:
     """A campaign is sent at one time, in UTC or in each receiver's own, and a click leads to one place."""
     faults = []
     if "push_time" in body and "local_push_time" in body:
         faults.append(Fault(f"{path}.local_push_time", "stands beside push_time: keep one of the two"))
-    if "push_time" not in body and "local_push_time" not in body:
+    if not partial and "push_time" not in body and "local_push_time" not in body:
         faults.append(Fault(f"{path}.push_time", 'is required: "now", a time, or local_push_time in its place'))
     if "deeplink" in body and "landing" in body:
         faults.append(Fault(f"{path}.landing", "stands beside deeplink: keep one of the two"))

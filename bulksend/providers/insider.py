@@ -56,7 +56,9 @@ _CREATE_BODY: Fields = {
     "language": Field(
         Kind.TEXT, _LOCALE.about, required=True, pattern=_LOCALE.pattern, pattern_text=_LOCALE.pattern_text
     ),
-    "is_all": Field(Kind.BOOLEAN, "true: one launch to every subscriber; false (default): launched to targets."),
+    "is_all": Field(
+        Kind.BOOLEAN, "true: one launch to every subscriber; false (default): launched to targets.", fixed=True
+    ),
 }
 _LAUNCH_BODY: Fields = {
     "title": Field(Kind.TEXT, "The push's title.", required=True, most_chars=TITLE_MOST),
@@ -120,6 +122,7 @@ TABLES: Mapping[str, Fields] = {
             Kind.TEXT,
             "job (default): one campaign for all launches; row: one for each, at 30/min. Not part of the body.",
             choices=("job", "row"),
+            fixed=True,
         ),
         **_CREATE_BODY,
     },
@@ -181,7 +184,7 @@ class Insider(Plain):
             faults.append(Fault("launch.target", text))
         return faults
 
-    def notes(self, tables: Tables, *, sends: int) -> list[Fault]:
+    def notes(self, tables: Tables, *, sends: int, chunk: int | None) -> list[Fault]:
         """Return what a person should know; here, that a campaign per row is bound to the create's limit."""
         if tables.get("create", {}).get("per") == "row" and sends > 1:
             text = '"row" makes a campaign for each of the sends, and creates are limited to 30/min'
@@ -200,7 +203,7 @@ class Insider(Plain):
         """One create for the job (none with campaign_id) or for each send, one launch for each send."""
         create, launch = (("create", CREATE),), (("launch", LAUNCH),)
         if tables.get("create", {}).get("per") == "row":
-            return Flow(prepare=(), steps=create + launch)
+            return Flow(prepare=(), steps=create + launch, way="a campaign per row")
         hint = "its title may be taken: give it another, or name the campaign with campaign_id in [launch]"
         return Flow(prepare=create if "create" in tables else (), steps=launch, hint=hint)
 
@@ -257,7 +260,7 @@ class Insider(Plain):
         """Bearer token and JSON, as both pages show."""
         return {"Authorization": f"Bearer {account.secrets['token'].reveal()}", "Content-Type": "application/json"}
 
-    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, ref: str | None, repeats: int) -> Call:
+    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, repeats: int) -> Call:
         """A create after one of unknown effect gets a suffix: its title may be taken. A launch is never changed."""
         body = step.body
         if step.endpoint is CREATE and repeats:
@@ -265,7 +268,7 @@ class Insider(Plain):
             suffix = f" ({repeats + 1})"
             wire["title"] = wire["title"][: TITLE_MOST - len(suffix)] + suffix
             body = orjson.dumps(wire)
-        path = step.endpoint.path.format(ref=quote(step.ref or ref or "", safe=""))
+        path = step.endpoint.path.format(ref=quote(step.ref or "", safe=""))
         return Call(step.endpoint, account.base_url + path, headers, body)
 
     def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
@@ -284,7 +287,9 @@ class Insider(Plain):
                 return Unknown("HTTP 400 after a create of unknown effect: the title may be taken", 400)
             return Rejected("HTTP 400 Bad Request", 400)
         if endpoint is DELETE:
-            return Accepted()
+            # The page shows no body; one that is not JSON is not the vendor's.
+            taken = decoded is not None or not reply.body.strip()
+            return Accepted() if taken else Unknown(f"HTTP {reply.status} without JSON", reply.status)
         if endpoint is STATISTICS:
             return (
                 Unknown(f"HTTP {reply.status} without a JSON object", reply.status) if decoded is None else Accepted()

@@ -173,9 +173,9 @@ class Usercom(Plain):
             "Content-Type": "application/json",
         }
 
-    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, ref: str | None, repeats: int) -> Call:
+    def call(self, step: Step, account: Account, headers: Mapping[str, str], *, repeats: int) -> Call:
         """Return the request; paths end in a slash, since a redirect is not followed."""
-        path = (step.path or step.endpoint.path).replace("{ref}", quote(step.ref or ref or "", safe=""))
+        path = (step.path or step.endpoint.path).replace("{ref}", quote(step.ref or "", safe=""))
         return Call(step.endpoint, account.base_url + path, headers, step.body)
 
     def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:

@@ -238,7 +238,6 @@ def test_accounts_of_one_identity_stay_within_one_limit(tmp_path: Path) -> None:
     simulate(lambda: Rig(tmp_path, vendor, INSIDER, MANY, accounts=SAME), check)
 
 
-@pytest.mark.xfail(reason="a gate closed with a failed account stays closed for a later one of its identity")
 def test_an_account_that_comes_after_one_of_its_identity_has_failed_is_sent(tmp_path: Path) -> None:
     """The first account's rows are over, refused, before the other's first row comes."""
     keys = [f"a{number}" for number in range(3000)] + ["b1", "b2"]
@@ -251,7 +250,6 @@ def test_an_account_that_comes_after_one_of_its_identity_has_failed_is_sent(tmp_
     simulate(lambda: Rig(tmp_path, Vendor(only(DENIED)), INSIDER, keys, accounts=SAME, apart=False), check)
 
 
-@pytest.mark.xfail(reason="a failed account's calls wait at a gate that it shares, until the end of the pause")
 def test_nobody_waits_at_a_shared_gate_for_an_account_that_is_over(tmp_path: Path) -> None:
     """The other account is done; the failed one's calls do not wait for the end of the pause that was told."""
     seen: Counter[str] = Counter()
@@ -273,7 +271,6 @@ def test_nobody_waits_at_a_shared_gate_for_an_account_that_is_over(tmp_path: Pat
     simulate(lambda: Rig(tmp_path, vendor, INSIDER, keys, accounts=accounts), check)
 
 
-@pytest.mark.xfail(reason="prepare calls of two accounts of one identity have the same key in the ledger")
 def test_accounts_of_one_identity_make_their_campaign_without_breaking_the_ledger(tmp_path: Path) -> None:
     async def check(rig: Rig) -> None:
         await rig.run()
@@ -297,7 +294,6 @@ def test_a_canary_of_a_failed_account_stops_the_whole_run(tmp_path: Path) -> Non
     simulate(lambda: Rig(tmp_path, vendor, job, MANY, accounts=TWO), check)
 
 
-@pytest.mark.xfail(reason="what the canary's reading came across is counted again as the accounts' parts are read")
 def test_a_send_that_the_canary_passed_by_is_counted_once(tmp_path: Path) -> None:
     """The first run's canary fails; the second goes on, and its numbers are those of the rows."""
     job: dict[str, Any] = {**INSIDER, "policy": {"canary": 4}}

@@ -12,15 +12,18 @@ from urllib.parse import unquote
 import orjson
 import pytest
 
+from bulksend.errors import PrepareError
 from bulksend.ledger.base import Scope
 from bulksend.model import Call, EventName, Reply, State
 from bulksend.providers import SendName
 from bulksend.providers.base import mark_of
+from bulksend.providers.stream.provider import _made_id
 from tests.engine.rig import LOST, UNREACHABLE, Rig, Said, Script, account_of, job_of, reply, simulate
 
-ID = "c-1"
-STREAM = job_of("stream", launch={"id": ID})
-WATCHED = job_of("stream", launch={"id": ID}, watch={"every": "10 s"})
+ID = _made_id(account_of("stream"), "campaign", "sale", "k1")
+"""What the one campaign of the Stream jobs is made under."""
+STREAM = job_of("stream")
+WATCHED = job_of("stream", watch={"every": "10 s"})
 BATCH = job_of("batch")
 DIRECT = job_of("batch", launch={"send": "direct"})
 USERCOM = job_of("usercom")
@@ -321,3 +324,40 @@ def test_scopes_do_not_mix(tmp_path: Path) -> None:
 
     script = Script({"create": LOST, "list": listed(marked("usercom"))})
     simulate(lambda: Rig(tmp_path, script, USERCOM), check)
+
+
+SEGMENTED = job_of("stream", segment={"create": True, "name": "VIP", "all_users": True})
+del SEGMENTED["launch"]["segment_ids"]
+SEGMENT_ID = _made_id(account_of("stream"), "segment", "VIP")
+SEGMENT = reply(200, orjson.dumps({"segment": {"id": SEGMENT_ID}, "duration": "1ms"}))
+MADE_AND_STARTED = {"campaign.create": CREATED, "campaign.start": STARTED}
+
+
+@pytest.mark.parametrize(
+    ("create", "get", "made"),
+    [
+        (LOST, SEGMENT, 1),
+        ([LOST, SEGMENT], NO_CAMPAIGN, 2),
+        # An id of ours that is taken is a segment that an earlier job has made.
+        (REFUSED, SEGMENT, 1),
+        # A lookup that tells nothing: a repeat does no harm.
+        ([LOST, SEGMENT], BROKEN, 2),
+    ],
+)
+def test_an_accounts_own_segment_is_looked_up_too(create: Any, get: Said, made: int, tmp_path: Path) -> None:
+    record, script, rig = ran(tmp_path, SEGMENTED, {"segment.create": create, "segment.get": get, **MADE_AND_STARTED})
+    assert (record.state, script.made["segment.create"]) == (State.ACCEPTED, made)
+    (prepared,) = rig.named(EventName.PREPARE_ACCEPTED)
+    assert prepared.endpoint == "stream.segment.create"
+
+
+def test_a_segment_that_is_refused_and_not_there_ends_the_account(tmp_path: Path) -> None:
+    script = Script({"segment.create": REFUSED, "segment.get": NO_CAMPAIGN})
+
+    async def check(rig: Rig) -> None:
+        await rig.run()
+        assert isinstance(rig.sender.failure, PrepareError)
+        assert "was rejected: HTTP 400" in str(rig.sender.failure)
+        assert await rig.states() == {}
+
+    simulate(lambda: Rig(tmp_path, script, SEGMENTED), check)

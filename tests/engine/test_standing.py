@@ -6,21 +6,33 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bulksend.engine.retry import Again, decide
-from bulksend.model import Accepted, Endpoint, EventName, Limit, Repeat, Reply, Standing, State, Step, Throttled
+from bulksend.model import Accepted, Call, Endpoint, EventName, Limit, Repeat, Reply, Standing, State, Step, Throttled
 from bulksend.providers import PROVIDERS
 from tests.engine.rig import Rig, Said, Script, job_of, loop, reply, simulate
-from tests.engine.test_lookups import CREATED, STARTED
+from tests.engine.test_lookups import CREATED, ID, STARTED
 from tests.simulated_time import EPOCH_S
 
 NOW = 1_800_000_000.0
 STREAM = PROVIDERS["stream"]
 JOB = job_of("stream")
 SAFE = Endpoint("x.create", "POST", "/", Limit.parse("30/min"), Repeat.SAFE)
+
+
+class Echo(Script):
+    """Answers about the campaign that is called, whichever the script names."""
+
+    def _answer(self, call: Call) -> Said:
+        answer = super()._answer(call)
+        if not isinstance(answer, Reply):
+            return answer
+        called = call.url.partition("/campaigns/")[2].partition("/")[0] or str(orjson.loads(call.body)["id"])
+        return Reply(answer.status, answer.headers, answer.body.replace(ID.encode(), called.encode()))
 
 
 def said(of: Reply, **headers: object) -> Reply:
@@ -33,7 +45,7 @@ def ran(
     path: Path, create: Any, *, rows: int = 60, job: dict[str, Any] | None = None, **given: Any
 ) -> tuple[Rig, Script]:
     """Run a job of so many rows; `create` is what its creates are answered, all else is accepted."""
-    script = Script({"campaign.create": create, "campaign.start": STARTED})
+    script = Echo({"campaign.create": create, "campaign.start": STARTED})
     kept: list[Rig] = []
 
     async def check(rig: Rig) -> None:
@@ -185,7 +197,8 @@ def test_garbage_headers_change_nothing(tmp_path: Path) -> None:
         # A vendor's clock that is behind is not believed twice.
         (None, NOW - 40, 2, 7.5),
         (None, NOW - 40, 3, 15.0),
-        (None, NOW + 10**9, 1, 86_400.0),
+        # Beyond the endpoint's own window it cannot be meant: milliseconds, or a clock that is wrong.
+        (None, NOW + 10**9, 1, 60.0),
         (None, 0.0, 1, 0.0),
         (None, None, 1, 7.5),
     ],
@@ -229,7 +242,6 @@ def test_retry_after_has_priority_over_the_reset(tmp_path: Path) -> None:
     assert 7 <= second - first < 9
 
 
-@pytest.mark.xfail(reason="the reply's standing pauses first, so that the 429's own pause is not fresh and not told")
 def test_a_429_with_all_three_headers_is_told_as_a_pause(tmp_path: Path) -> None:
     """The vendor's ordinary 429: nothing remains of the limit, and when it begins anew."""
     answer = said(reply(429, b'{"code": 9}'), limit=60, remaining=0, reset=int(EPOCH_S + 1000 + 33))
@@ -260,8 +272,8 @@ def test_another_process_of_the_ledger_keeps_to_the_pause(tmp_path: Path) -> Non
     async def first(rig: Rig) -> None:
         await rig.run()
 
-    simulate(lambda: Rig(tmp_path, Script({"campaign.create": answer, "campaign.start": STARTED}), JOB), first)
-    script = Script({"campaign.create": CREATED, "campaign.start": STARTED})
+    simulate(lambda: Rig(tmp_path, Echo({"campaign.create": answer, "campaign.start": STARTED}), JOB), first)
+    script = Echo({"campaign.create": CREATED, "campaign.start": STARTED})
 
     async def second(rig: Rig) -> None:
         assert loop().time() < 1001

@@ -276,9 +276,7 @@ def fill_up(room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: st
         pytest.param(
             "",
             id="small pieces",
-            marks=pytest.mark.xfail(
-                reason="what the buffer holds is written by seek() and close(), uncaught"
-            ),
+            marks=pytest.mark.xfail(reason="what the buffer holds is written by seek() and close(), uncaught"),
         ),
         pytest.param("x" * 20_000, id="large pieces"),
     ],

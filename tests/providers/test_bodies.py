@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
@@ -54,6 +55,11 @@ BODIES: Mapping[str, dict[str, object]] = {
 REFS = ["7", "a/b", "a?b=c", "a#b", "{ref}", "{0}", "{app}", "a b+c", "a%2Fb", "café", "春", "😀", "a&b=c", "x" * 255]
 
 
+def with_id(step: Step, ref: str | None) -> Step:
+    """Return the step as the sender has it once the step before gave its id."""
+    return step if step.ref is not None else msgspec.structs.replace(step, ref=ref)
+
+
 def call_of(one: Endpoint, ref: str | None, account: Account, *, given: str | None = None) -> Call:
     """Make a call by itself: its id is known beforehand (`ref`), or is what the step before gave (`given`)."""
     provider = PROVIDERS[one.name.partition(".")[0]]
@@ -61,7 +67,7 @@ def call_of(one: Endpoint, ref: str | None, account: Account, *, given: str | No
     if one.name == "insider.statistics":
         ref = "overall-metrics"
     step = provider.request(one, body, account, ref=ref)
-    return provider.call(step, account, provider.headers(account), ref=given, repeats=0)
+    return provider.call(with_id(step, given), account, provider.headers(account), repeats=0)
 
 
 def parts_of(url: str, account: Account) -> tuple[list[str], dict[str, str]]:
@@ -119,7 +125,7 @@ def test_a_secret_is_in_the_headers_and_nowhere_else(step: Step) -> None:
     account = account_of(provider)
     headers = provider.headers(account)
     sent = provider.request(step.endpoint, BODIES.get(step.endpoint.name, {}), account, ref="top-metrics")
-    call = provider.call(sent, account, headers, ref=None, repeats=1)
+    call = provider.call(sent, account, headers, repeats=1)
     assert call.headers == headers
     token = headers.get("X-Authorization") or headers["Authorization"].rpartition(" ")[2]
     for shown in (call.url, call.body.decode(), repr(call), str(call), repr(sent), repr(account), account.identity):
@@ -225,7 +231,7 @@ def test_a_delete_has_a_body_with_the_partner() -> None:
 def test_the_statistics_are_three_routes_of_one_limit(route: str) -> None:
     body: dict[str, object] = {"start_date": "2026-04-01", "end_date": "2026-04-02", "page": 1, "per_page": 20}
     step = INSIDER.request(endpoint("insider.statistics"), body, ACCOUNT, ref=route)
-    call = INSIDER.call(step, ACCOUNT, {}, ref=None, repeats=0)
+    call = INSIDER.call(step, ACCOUNT, {}, repeats=0)
     assert call.url == f"{ACCOUNT.base_url}/v1/statistics/{route}"
     assert orjson.loads(call.body) == {"partner_id": "shop1", **body}
 
@@ -291,10 +297,10 @@ def test_a_campaign_for_each_row_is_made_and_launched_row_by_row() -> None:
     flow = INSIDER.flow(tables)
     assert (flow.prepare, [one.name for _, one in flow.steps]) == ((), ["insider.create", "insider.launch"])
     # Said before the run: the create's 30/min bind it. Not for one send, nor for one campaign for all.
-    assert [note.path for note in INSIDER.notes(tables, sends=500)] == ["create.per"]
-    assert "30/min" in INSIDER.notes(tables, sends=500)[0].text
-    assert not INSIDER.notes(tables, sends=1)
-    assert not INSIDER.notes({**tables, "create": {"title": "t"}}, sends=500)
+    assert [note.path for note in INSIDER.notes(tables, sends=500, chunk=None)] == ["create.per"]
+    assert "30/min" in INSIDER.notes(tables, sends=500, chunk=None)[0].text
+    assert not INSIDER.notes(tables, sends=1, chunk=None)
+    assert not INSIDER.notes({**tables, "create": {"title": "t"}}, sends=500, chunk=None)
     # `per` is the client's own word.
     body: dict[str, object] = {**PER_ROW, "title": "Oslo"}
     step = INSIDER.step(endpoint("insider.create"), "create", body, ACCOUNT, name=NAME)
@@ -307,7 +313,7 @@ def test_each_row_is_launched_under_the_id_that_its_own_create_gave() -> None:
     assert made == Accepted("25696")
     step = INSIDER.step(endpoint("insider.launch"), "launch", {"title": "t", "ttl": 1.0}, ACCOUNT, name=NAME)
     assert step.ref is None
-    assert INSIDER.call(step, ACCOUNT, {}, ref=made.ref, repeats=0).url.endswith("/v2/single/25696")
+    assert INSIDER.call(with_id(step, made.ref), ACCOUNT, {}, repeats=0).url.endswith("/v2/single/25696")
 
 
 def test_batch_names_the_live_create_itself() -> None:

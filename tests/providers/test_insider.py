@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import example, given
@@ -37,6 +38,11 @@ ALL = [*WITH_ID, DELETE, STATISTICS]
 ACCOUNT = Account(
     "default", "insider", "https://web-push.api.useinsider.com", {"partner_id": "100000001"}, {"token": Secret("t0k")}
 )
+
+
+def with_ref(step: Step, ref: str | None) -> Step:
+    """Return the step as the sender has it once the step before gave its id."""
+    return step if step.ref is not None else msgspec.structs.replace(step, ref=ref)
 
 
 def named(endpoint: Endpoint) -> str:
@@ -121,10 +127,15 @@ def test_any_other_body_with_2xx_proves_nothing(endpoint: Endpoint, status: int)
         assert f"HTTP {status}" in outcome.reason
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"gone", b'{"success": true}'])
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"success": true}'])
 def test_a_delete_is_accepted_by_its_status(body: bytes) -> None:
     assert read(DELETE, 200, body) == Accepted()
     assert read(DELETE, 204, body) == Accepted()
+
+
+@pytest.mark.parametrize("body", [b"gone", b"<html><body>Welcome</body></html>"])
+def test_a_delete_that_something_else_answers_is_not_accepted(body: bytes) -> None:
+    assert isinstance(read(DELETE, 200, body), Unknown)
 
 
 BAD_REQUEST = b'{"message": "Bad Request"}'
@@ -314,11 +325,11 @@ def test_a_create_as_the_vendors_page_has_it(is_all: bool) -> None:
 def test_an_existing_campaign_is_in_the_path_and_not_in_the_body() -> None:
     step = INSIDER.step(LAUNCH, "launch", {**BODY, "campaign_id": 25696}, ACCOUNT, name=NAME)
     assert "campaign_id" not in orjson.loads(step.body)
-    call = INSIDER.call(step, ACCOUNT, {}, ref=None, repeats=0)
+    call = INSIDER.call(step, ACCOUNT, {}, repeats=0)
     assert call.url == "https://web-push.api.useinsider.com/v2/single/25696"
     assert call.body == step.body
     # The campaign of the job file, not one that was made before.
-    assert INSIDER.call(step, ACCOUNT, {}, ref="7", repeats=0).url.endswith("/v2/single/25696")
+    assert INSIDER.call(with_ref(step, "7"), ACCOUNT, {}, repeats=0).url.endswith("/v2/single/25696")
 
 
 @pytest.mark.parametrize(
@@ -333,7 +344,7 @@ def test_an_existing_campaign_is_in_the_path_and_not_in_the_body() -> None:
 def test_the_created_campaign_is_in_the_path(endpoint: Endpoint, path: str) -> None:
     step = INSIDER.step(endpoint, "launch", BODY, ACCOUNT, name=NAME)
     headers = INSIDER.headers(ACCOUNT)
-    call = INSIDER.call(step, ACCOUNT, headers, ref="7", repeats=0)
+    call = INSIDER.call(with_ref(step, "7"), ACCOUNT, headers, repeats=0)
     assert call.url == ACCOUNT.base_url + path
     assert (call.endpoint, call.headers) == (endpoint, headers)
     assert "t0k" not in repr(call)
@@ -357,7 +368,7 @@ def test_headers() -> None:
 )
 def test_a_create_after_one_of_unknown_effect_has_a_title_of_its_own(title: str, repeats: int, sent: str) -> None:
     step = INSIDER.step(CREATE, "create", {"title": title, "language": "en_GB", "is_all": False}, ACCOUNT, name=NAME)
-    body = orjson.loads(INSIDER.call(step, ACCOUNT, {}, ref=None, repeats=repeats).body)
+    body = orjson.loads(INSIDER.call(step, ACCOUNT, {}, repeats=repeats).body)
     assert body == {"partner_id": "100000001", "title": sent, "language": "en_GB", "is_all": False}
     assert len(body["title"]) <= 100
 
@@ -365,7 +376,7 @@ def test_a_create_after_one_of_unknown_effect_has_a_title_of_its_own(title: str,
 @pytest.mark.parametrize("endpoint", [LAUNCH, LAUNCH_V1], ids=named)
 def test_a_launch_is_never_changed(endpoint: Endpoint) -> None:
     step = INSIDER.step(endpoint, "launch", BODY, ACCOUNT, name=NAME)
-    assert INSIDER.call(step, ACCOUNT, {}, ref="7", repeats=3).body == step.body
+    assert INSIDER.call(with_ref(step, "7"), ACCOUNT, {}, repeats=3).body == step.body
 
 
 # What the tables say together
@@ -444,7 +455,7 @@ def test_the_calls_of_a_job() -> None:
     alone = INSIDER.flow({"launch": TO_TARGET})
     assert (alone.prepare, alone.steps) == ((), launch)
     per_row = {"create": {**CREATE_TABLE, "per": "row"}, "launch": TO_TARGET}
-    assert INSIDER.flow(per_row) == Flow(prepare=(), steps=(("create", CREATE), *launch))
+    assert INSIDER.flow(per_row) == Flow(prepare=(), steps=(("create", CREATE), *launch), way="a campaign per row")
 
 
 @pytest.mark.parametrize(

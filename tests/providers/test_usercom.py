@@ -126,7 +126,7 @@ def test_the_mark_differs_between_accounts() -> None:
 
 def test_an_update_changes_what_it_names_alone() -> None:
     step = USERCOM.request(UPDATE, {"eta": NOON}, ACCOUNT, ref="3")
-    call = USERCOM.call(step, ACCOUNT, {}, ref=None, repeats=0)
+    call = USERCOM.call(step, ACCOUNT, {}, repeats=0)
     assert (call.endpoint.method, call.url) == ("PATCH", "https://shop.user.com/api/public/webpush-campaign/3/")
     assert orjson.loads(call.body) == {"eta": "2026-04-01T12:00:00Z"}
     assert read_table(USERCOM.bodies["usercom.update"], {}, "b") == ({}, [])
@@ -134,10 +134,10 @@ def test_an_update_changes_what_it_names_alone() -> None:
 
 def test_pages_are_asked_for_by_their_cursor() -> None:
     step = USERCOM.request(SEGMENT_USERS, {"cursor": "cD0yMDI2+/="}, ACCOUNT, ref="1033")
-    call = USERCOM.call(step, ACCOUNT, {}, ref=None, repeats=0)
+    call = USERCOM.call(step, ACCOUNT, {}, repeats=0)
     assert call.url == "https://shop.user.com/api/public/segments/1033/users/?cursor=cD0yMDI2%2B%2F%3D"
     assert call.body == b""
-    first = USERCOM.call(USERCOM.request(SEGMENTS, {}, ACCOUNT, ref=None), ACCOUNT, {}, ref=None, repeats=0)
+    first = USERCOM.call(USERCOM.request(SEGMENTS, {}, ACCOUNT, ref=None), ACCOUNT, {}, repeats=0)
     assert first.url == "https://shop.user.com/api/public/segments/"
 
 
@@ -282,7 +282,7 @@ def page(*results: object, following: object = None) -> dict[str, object]:
 
 
 def test_a_create_is_looked_for_by_its_mark() -> None:
-    assert USERCOM.call(probe().step, ACCOUNT, {}, ref=None, repeats=0).url.endswith("/api/public/webpush-campaign/")
+    assert USERCOM.call(probe().step, ACCOUNT, {}, repeats=0).url.endswith("/api/public/webpush-campaign/")
     for one in (UPDATE, SEND, LIST, GET, SEGMENTS, SEGMENT_USERS):
         assert USERCOM.probe(one, ACCOUNT, name=NAME, ref="3") is None
 
@@ -325,7 +325,7 @@ def test_a_cursor_is_followed_at_the_accounts_own_address_alone(host: str) -> No
     following = f"{host}/api/public/webpush-campaign/?cursor={quote('a/b+=&c', safe='')}&token=x"
     verdict = USERCOM.read_probe(probe(), Reply(200, {}, orjson.dumps(page(following=following))))
     assert isinstance(verdict, Probe)
-    url = USERCOM.call(verdict.step, ACCOUNT, {}, ref=None, repeats=0).url
+    url = USERCOM.call(verdict.step, ACCOUNT, {}, repeats=0).url
     assert url.startswith("https://shop.user.com/api/public/webpush-campaign/?")
     assert parse_qs(urlsplit(url).query) == {"cursor": ["a/b+=&c"]}
     assert (verdict.wanted, verdict.step.endpoint) == (probe().wanted, LIST)

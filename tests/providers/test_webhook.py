@@ -158,9 +158,10 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
         sign(event())[:-1],
         sign(event()).upper(),
         sign(event(), "another secret"),
-        sign(gzip.compress(event())),
-        pytest.param("\udcff" * 64, marks=pytest.mark.xfail(reason="bytes that are no UTF-8 are not encoded again")),
+        sign(gzip.compress(event(), mtime=0)),
+        "\udcff" * 64,
     ],
+    ids=lambda text: None if text is None else f"{len(text)} of {text[:1]!a}",
 )
 def test_a_wrong_signature_is_refused(signature: str | None) -> None:
     headers = {} if signature is None else {"X-Signature": signature}
@@ -221,7 +222,7 @@ def test_a_large_body_is_read_up_to_the_bound() -> None:
     assert unzipped(gzip.compress(plain), plain).campaign_id == "c-1"
 
 
-PACKED = gzip.compress(event())
+PACKED = gzip.compress(event(), mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -233,9 +234,7 @@ PACKED = gzip.compress(event())
         PACKED[:-8] + b"\0" * 8,
         PACKED + b"rubbish",
         b"\x1f\x8b",
-        pytest.param(
-            PACKED[:10] + b"\xff" * 40, marks=pytest.mark.xfail(reason="zlib.error is no OSError, and is not caught")
-        ),
+        PACKED[:10] + b"\xff" * 40,
     ],
     ids=["plain", "cut", "cut short", "wrong sum", "rubbish behind", "header only", "rubbish within"],
 )
@@ -267,7 +266,6 @@ def test_arbitrary_bytes_are_refused_and_nothing_else(body: bytes, headers: dict
     only_webhook_error(body, headers)
 
 
-@pytest.mark.xfail(reason="zlib.error is no OSError, and is not caught")
 @given(at=st.integers(10, len(PACKED) - 9), byte=st.integers(0, 255), cut=st.integers(0, 8))
 @example(12, 0xFF, 0)
 def test_gzip_that_is_damaged_is_refused_and_nothing_else(at: int, byte: int, cut: int) -> None:

@@ -155,8 +155,11 @@ BODIES: Mapping[str, Fields] = {
     TARGETS_EXISTS.name: {"target_id": Field(Kind.TEXT, "The target.", required=True, most_chars=ID_MOST)},
 }
 TABLES: Mapping[str, Fields] = {
-    "segment": {**_SEGMENT, "create": Field(Kind.BOOLEAN, "true: made where there is none of this name yet.")},
-    "launch": _CAMPAIGN,
+    "segment": {
+        **_SEGMENT,
+        "create": Field(Kind.BOOLEAN, "true: made where there is none of this name yet.", fixed=True),
+    },
+    "launch": {name: one for name, one in _CAMPAIGN.items() if name != "id"},  # its id is ours: see provider.py
     "start": _START_BODY,
     "watch": {
         "every": Field(

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import hmac
 import io
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,7 +53,7 @@ def read_webhook(body: bytes, headers: Mapping[str, str], api_secret: str) -> Ca
     body = _plain(body, named.get("content-encoding", ""))
     given = named.get("x-signature", "")
     wanted = hmac.new(api_secret.encode(), body, hashlib.sha256).hexdigest()
-    if not hmac.compare_digest(given.strip().encode(), wanted.encode()):
+    if not hmac.compare_digest(given.strip().encode("utf-8", "replace"), wanted.encode()):
         raise WebhookError("the signature is not right for this body and secret")
     event = read_object(body)
     if event is None:
@@ -82,7 +83,7 @@ def _plain(body: bytes, encoding: str) -> bytes:
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
                 body = file.read(BODY_MOST_BYTES + 1)
-        except (OSError, EOFError, ValueError) as wrong:
+        except (OSError, EOFError, ValueError, zlib.error) as wrong:
             raise WebhookError("the body is not gzip, though its header says so") from wrong
     if len(body) > BODY_MOST_BYTES:
         raise WebhookError(f"the body is larger than {BODY_MOST_BYTES >> 20} MiB")

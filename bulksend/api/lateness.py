@@ -1,0 +1,43 @@
+"""Whether a job whose times have passed has anything left to be late with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+
+from bulksend.api.opening import Opened
+from bulksend.job.check import Row
+from bulksend.job.rows import batches_in
+from bulksend.launch import is_too_late
+from bulksend.ledger.base import Ledger, Scope
+from bulksend.model import Send
+
+__all__ = ["is_late"]
+
+
+async def is_late(opened: Opened, ledger: Ledger, executor: Executor, *, limit: int | None) -> bool:
+    """Say whether a send with a time that has passed is still to be made; the ledger is only read.
+
+    What was made in time may still be looked up, and followed to its end. Of chunks, each that is not settled counts.
+    """
+    record = await ledger.find_job(opened.job.name) if await ledger.open(create=False) else None
+    if record is None:
+        return True
+    audience, renderer, spec = opened.audience, opened.renderer, opened.job.audience
+    if spec is not None and spec.chunk is not None:
+        return record.counts.settled < record.sends
+
+    def render(rows: Sequence[Row], first: int) -> list[Send]:
+        made = (renderer.send(number, row)[0] for number, row in enumerate(rows, first))
+        return [send for send in made if send is not None and send.late is not None]
+
+    number = 1
+    batches: Iterator[Sequence[Row]]
+    batches = iter([[()]]) if audience is None else audience.rows(renderer.columns, limit=limit)
+    async for batch in batches_in(executor, batches):
+        late = render(batch, number)
+        number += len(batch)
+        records = await ledger.look_up(record.id, Scope.SEND, [send.key for send in late])
+        if any(is_too_late(send, records.get(send.key)) for send in late):
+            return True
+    return False
