@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import msgspec
 
 from bulksend.engine.guards import RejectGuard
-from bulksend.engine.limiter import StoppedError
 from bulksend.engine.retry import Settle
 from bulksend.engine.sender import HELD_MOST, Sender
-from bulksend.errors import GuardError, JobError, PrepareError, Problem
+from bulksend.errors import GuardError, JobError, Problem
 from bulksend.job.render import Renderer
 from bulksend.job.spec import Policy
 from bulksend.ledger.base import Change, Ledger, Scope, SendRecord
-from bulksend.model import Absent, Account, Event, EventName, Found, Repeat, Send, State
+from bulksend.model import Absent, Event, EventName, Found, Repeat, Send, State, Untold
+from bulksend.prepare import Prepared
 
 __all__ = ["Launch", "SendSource", "Source", "is_too_late"]
 
@@ -101,7 +101,7 @@ class Launch:
         self._keep_lost = False
         self._of_canary: set[str] = set()
         self._observe = observe
-        self._prepared: dict[str, asyncio.Task[str | None]] = {}
+        self._prepared = Prepared(sender, ledger, job_id, renderer, observe)
         self._rejects = RejectGuard(policy.stop_after) if policy.stop_after is not None else None
         self.seen: dict[State, int] = dict.fromkeys(State, 0)
         self.settled_now = 0
@@ -160,7 +160,9 @@ class Launch:
     async def _send(
         self, sends: AsyncIterator[Known], *, one_account: bool = False, held_most: int = HELD_MOST
     ) -> None:
-        await self._sender.run(sends, self._settled, self.ref_of, one_account=one_account, held_most=held_most)
+        await self._sender.run(
+            sends, self._settled, self._prepared.ref_of, one_account=one_account, held_most=held_most
+        )
 
     async def _canary(self, pending: AsyncIterator[list[Known]], number: int) -> None:
         """Send the first `number` sends; all must be accepted, or the run stops."""
@@ -188,7 +190,7 @@ class Launch:
                     self._of_canary.add(item[0].key)
                     yield item
 
-        await self._sender.run(first(), settled, self.ref_of)
+        await self._sender.run(first(), settled, self._prepared.ref_of)
         if self._sender.failure is not None:
             self._sender.stop(self._sender.failure)  # an account that ends in the canary ends the canary
         elif failed:
@@ -215,9 +217,7 @@ class Launch:
 
     async def close(self) -> None:
         """Give up what is made once per account and was not finished."""
-        for task in self._prepared.values():
-            task.cancel()
-        await asyncio.gather(*self._prepared.values(), return_exceptions=True)
+        await self._prepared.close()
 
     def guard(self, text: str) -> None:
         """Stop the run for a guard's reason."""
@@ -327,7 +327,9 @@ class Launch:
             return None
         step = send.steps[record.step]
         if step.ref is None:
-            step = msgspec.structs.replace(step, ref=record.refs[-1] if record.refs else await self.ref_of(send))
+            step = msgspec.structs.replace(
+                step, ref=record.refs[-1] if record.refs else await self._prepared.ref_of(send)
+            )
         verdict = await self._sender.ask(send, step)
         number, refs = record.step, record.refs
         may_repeat = send.late is None or record.step > send.late.step
@@ -340,7 +342,7 @@ class Launch:
                 return None
             case Absent():
                 reason = "a lookup shows that it had no effect"
-            case None if step.endpoint.repeat is Repeat.SAFE:
+            case None | Untold() if step.endpoint.repeat is Repeat.SAFE:
                 reason = "a repeat does no harm"
             case _ if self._policy.resend_unknown and record.repeats <= RESENDS_MOST:
                 reason = "resend"
@@ -362,51 +364,3 @@ class Launch:
         self._under_way[send.key] = send.row
         repeats = record.repeats if number == record.step else 0
         return send, msgspec.structs.replace(record, state=to, step=number, refs=refs, repeats=repeats)
-
-    async def ref_of(self, send: Send) -> str | None:
-        """Return what the account's own calls gave, making them once where they were not made yet."""
-        identity = send.account.identity
-        while True:
-            task = self._prepared.get(identity)
-            if task is None:
-                task = self._prepared[identity] = asyncio.create_task(self._prepare(send.account))
-            try:
-                return await asyncio.shield(task)
-            except StoppedError:
-                # It ended with another account of the same identity, such as one whose token is wrong: ours goes on.
-                if self._sender.is_over(send.account):
-                    raise
-                if self._prepared.get(identity) is task:
-                    del self._prepared[identity]
-
-    async def _prepare(self, account: Account) -> str | None:
-        ref: str | None = None
-        for send in self._renderer.prepare(account):
-            endpoint = send.steps[0].endpoint
-            record = (await self._ledger.look_up(self._job_id, Scope.ACCOUNT, [send.key])).get(send.key)
-            if record is not None and record.state is State.ACCEPTED:
-                ref = record.refs[-1] if record.refs else None
-                changed = record.fingerprint != send.fingerprint
-                reason = "accepted earlier with another body; the first campaign is used" if changed else None
-                self._tell_prepared(EventName.PREPARE_REUSED, account, endpoint.name, ref, reason)
-                continue
-            if record is not None and record.state is not State.PENDING:
-                if record.state is State.UNKNOWN and endpoint.repeat is not Repeat.SAFE:
-                    raise PrepareError(f"{endpoint.name} for account {account.name} is unknown: settle it with resolve")
-                change = Change(Scope.ACCOUNT, send.key, record.state, State.PENDING, 0, reason="tried again")
-                await self._ledger.record(self._job_id, change)
-            settle = await self._sender.deliver(Scope.ACCOUNT, send, record, ref=ref)
-            if settle is None:
-                raise StoppedError
-            if settle.state is not State.ACCEPTED:
-                text = f"{endpoint.name} for account {account.name} was {settle.state}: {settle.reason}"
-                hint = f"; {self._renderer.flow.hint}" if self._renderer.flow.hint else ""
-                raise PrepareError(f"{text}{hint}; nothing was launched for this account")
-            ref = settle.ref
-            self._tell_prepared(EventName.PREPARE_ACCEPTED, account, endpoint.name, ref)
-        return ref
-
-    def _tell_prepared(
-        self, name: EventName, account: Account, endpoint: str, ref: str | None, reason: str | None = None
-    ) -> None:
-        self._observe(Event(name, self._sender.job, endpoint, account.name, ref=ref, reason=reason))

@@ -9,10 +9,19 @@ from typing import NotRequired, TypedDict, Unpack
 
 from bulksend.engine.lane import Lane
 from bulksend.engine.limiter import Gate, StoppedError
-from bulksend.engine.retry import ATTEMPTS_MOST, BUDGET_LEAST, BUDGET_SHARE, Again, Decision, decide
+from bulksend.engine.retry import (
+    ATTEMPTS_MOST,
+    BUDGET_LEAST,
+    BUDGET_SHARE,
+    Again,
+    Decision,
+    decide,
+    reset_most_s,
+)
 from bulksend.engine.stats import EndpointStats
 from bulksend.engine.telling import Teller
 from bulksend.engine.transport import Transport
+from bulksend.errors import InterruptedRunError
 from bulksend.ledger.base import Ledger
 from bulksend.model import (
     Absent,
@@ -82,6 +91,8 @@ class Caller:
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._contract = frozenset(surroundings.get("contract", ()))
         self._stopping = False
+        self._of_run = False
+        """Whether `failure` is the run's own, and not that of one account."""
         self._failed: set[str] = set()
         self._ends: dict[str, asyncio.Event] = {}
         """By account, what its sleepers wait for beside time: that it is over."""
@@ -98,8 +109,10 @@ class Caller:
 
     def stop(self, failure: BaseException | None = None) -> None:
         """Make no new call; those under way finish and are recorded."""
-        if failure is not None and self.failure is None:
+        weightier = not self._of_run and not isinstance(failure, InterruptedRunError)
+        if failure is not None and (self.failure is None or weightier):
             self.failure = failure
+            self._of_run = True
         if not self._stopping:
             self._stopping = True
             for gate in self._gates.values():
@@ -146,8 +159,7 @@ class Caller:
         throttled. No outcome where the run has ended before.
         """
         lane = self._lane(send.account, step.endpoint)
-        attempt = ATTEMPTS_MOST - tries
-        repeats = throttled = 0
+        attempt = repeats = throttled = 0
         while True:
             attempt += 1
             result = await self._alone(lane, send, step, repeats, attempt)
@@ -161,7 +173,9 @@ class Caller:
                 return (result if isinstance(result, Reply) else None), outcome
             decision = self._decide(lane, step, outcome, attempt, None)
             throttled += isinstance(outcome, Throttled)
-            if not isinstance(decision, Again) or self.is_over(send.account) or throttled > THROTTLED_MOST:
+            if not isinstance(decision, Again) or self.is_over(send.account):
+                return (result if isinstance(result, Reply) else None), outcome
+            if throttled > THROTTLED_MOST or (attempt >= tries and decision.pause_s is None):
                 return (result if isinstance(result, Reply) else None), outcome
             repeats += decision.repeats
             if decision.pause_s is not None:
@@ -228,7 +242,10 @@ class Caller:
             lane.gate.correct(standing.limit)
             self._stats(lane.endpoint).limit = standing.limit
         if standing.remaining == 0 and standing.reset_at is not None and reply.status != 429:
-            await lane.gate.pause(min(max(standing.reset_at - self._wall(), 0.0), lane.gate.period_s))
+            pause_s = min(max(standing.reset_at - self._wall(), 0.0), reset_most_s(lane.gate.period_s))
+            if pause_s > lane.gate.paused_for_s:
+                self._tell.paused(lane, Again("nothing is left of the vendor's own limit", pause_s=pause_s))
+            await lane.gate.pause(pause_s)
 
     def _count_episode(self, lane: Lane, outcome: Outcome) -> None:
         """A pause counts once, however many calls were under way when it began."""

@@ -27,7 +27,17 @@ from bulksend.model import (
     Waiting,
 )
 
-__all__ = ["Abort", "Again", "Decision", "Settle", "backoff_s", "decide", "retry_after_s", "throttle_pause_s"]
+__all__ = [
+    "Abort",
+    "Again",
+    "Decision",
+    "Settle",
+    "backoff_s",
+    "decide",
+    "reset_most_s",
+    "retry_after_s",
+    "throttle_pause_s",
+]
 
 BASE_S = 0.25
 CAP_S = 10.0
@@ -100,6 +110,11 @@ def retry_after_s(text: str | None, now: float) -> float | None:
     return min(max(seconds, 0.0), PAUSE_MOST_S)
 
 
+def reset_most_s(period_s: float) -> float:
+    """Return how long a reset may be away to be believed: vendors' windows are a minute, our own may be longer."""
+    return max(60.0, period_s)
+
+
 def throttle_pause_s(episode: int, period_s: float, random: Callable[[], float]) -> float:
     """Return how long to wait for a 429 that does not say: an eighth of the window, then twice that, up to all of it.
 
@@ -139,7 +154,7 @@ def decide(
         case Throttled(status=status, retry_after=text, at_least_s=at_least_s, reset_at=reset_at):
             told = retry_after_s(text, now)
             if told is None and reset_at is not None:
-                told = min(max(reset_at - now, 0.0), period_s)  # beyond its own window it cannot be meant
+                told = min(max(reset_at - now, 0.0), reset_most_s(period_s))
             pause = throttle_pause_s(episode, period_s, random) if told is None else told
             if told is not None and told < 1.0 and episode > 1:
                 # A vendor that says "at once" over and over, or whose clock is behind, is not believed a second time.

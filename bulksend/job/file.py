@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -12,7 +11,7 @@ from typing import cast
 from bulksend.errors import JobError, Problem
 from bulksend.fields import Fault, Field, Fields, Kind, did_you_mean, read_table, unknown_fields
 from bulksend.job.accounts import AccountSpec, check_base_url, check_secret_source
-from bulksend.job.lines import key_lines
+from bulksend.job.lines import read_toml
 from bulksend.job.spec import AUDIENCE, POLICY, AudienceSpec, Job, LoadedAccount, Policy, share
 from bulksend.job.template import placeholders, substitute_vars, unescape
 from bulksend.model import Limit
@@ -42,7 +41,7 @@ def load_job(
         path, tree, lines = Path.cwd() / "job", dict(source), dict[str, int]()
     else:
         path = Path(source).absolute()
-        tree, lines = _parse(path)
+        tree, lines = read_toml(path)
     if base_url is not None:
         try:
             check_base_url(base_url)
@@ -55,28 +54,6 @@ def load_account(account: Mapping[str, object], limits: Mapping[str, str]) -> Lo
     """Check the fields of one [account] and of [limits], for calls without a job. Raises JobError with every fault."""
     tree: dict[str, object] = {"account": dict(account), "limits": dict(limits)}
     return _Reader(Path.cwd() / "account", tree, {}, None, rows_from_code=True).read_account()
-
-
-def _parse(path: Path) -> tuple[dict[str, object], dict[str, int]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise JobError(Problem("there is no such job file", file=str(path))) from None
-    except IsADirectoryError:
-        raise JobError(Problem("is a directory, not a job file", file=str(path))) from None
-    except OSError as wrong:
-        raise JobError(Problem(f"cannot be read: {wrong.strerror}", file=str(path))) from None
-    except UnicodeDecodeError:
-        raise JobError(Problem("is not UTF-8 text", file=path.name)) from None
-    try:
-        tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as wrong:
-        said = str(wrong) if isinstance(wrong, tomllib.TOMLDecodeError) else "nested too deeply"
-        at = re.search(r"\(at line (\d+), column (\d+)\)", said)
-        line = int(at[1]) if at else (len(text.splitlines()) or 1)
-        what = re.sub(r"\s*\(at .*\)$", "", said)
-        raise JobError(Problem(f"not valid TOML: {what[:1].lower() + what[1:]}", file=path.name, line=line)) from None
-    return tree, key_lines(text)
 
 
 class _Reader:

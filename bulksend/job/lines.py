@@ -1,10 +1,14 @@
-"""Where a key stands in a TOML file: the parser of the standard library does not say."""
+"""A TOML file, and where each key stands in it: the parser of the standard library does not say."""
 
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
 
-__all__ = ["key_lines"]
+from bulksend.errors import JobError, Problem
+
+__all__ = ["key_lines", "read_toml"]
 
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*((?:"[^"]*"|'[^']*'|[\w-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[\w-]+))*)\s*=""")
@@ -75,3 +79,26 @@ def _after(line: str, depth: int, quote: str | None) -> tuple[int, str | None]:
             depth -= 1
         at += 1
     return max(depth, 0), quote
+
+
+def read_toml(path: Path) -> tuple[dict[str, object], dict[str, int]]:
+    """Return a file's tables, and the line of each key by its dotted path. Raises JobError for what cannot be read."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise JobError(Problem("there is no such job file", file=str(path))) from None
+    except IsADirectoryError:
+        raise JobError(Problem("is a directory, not a job file", file=str(path))) from None
+    except OSError as wrong:
+        raise JobError(Problem(f"cannot be read: {wrong.strerror}", file=str(path))) from None
+    except UnicodeDecodeError:
+        raise JobError(Problem("is not UTF-8 text", file=path.name)) from None
+    try:
+        tree = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as wrong:
+        said = str(wrong) if isinstance(wrong, tomllib.TOMLDecodeError) else "nested too deeply"
+        at = re.search(r"\(at line (\d+), column (\d+)\)", said)
+        line = int(at[1]) if at else (len(text.splitlines()) or 1)
+        what = re.sub(r"\s*\(at .*\)$", "", said)
+        raise JobError(Problem(f"not valid TOML: {what[:1].lower() + what[1:]}", file=path.name, line=line)) from None
+    return tree, key_lines(text)

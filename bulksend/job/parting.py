@@ -7,8 +7,9 @@ import pickle
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
+from io import FileIO
 from pathlib import Path
-from typing import IO, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from bulksend.errors import RunError
 
@@ -24,7 +25,7 @@ T = TypeVar("T")
 class _Queue(Generic[T]):
     """First in, first out; beyond `most` items, the oldest wait in the file, which all queues share."""
 
-    def __init__(self, file: IO[bytes], most: int) -> None:
+    def __init__(self, file: FileIO, most: int) -> None:
         self._file = file
         self._most = most
         self._pieces: list[int] = []
@@ -38,9 +39,11 @@ class _Queue(Generic[T]):
         self._newest.append(item)
         if len(self._newest) < self._most:
             return
-        self._pieces.append(self._file.seek(0, 2))
+        rest = memoryview(pickle.dumps(self._newest, pickle.HIGHEST_PROTOCOL))
         try:
-            pickle.dump(self._newest, self._file, pickle.HIGHEST_PROTOCOL)
+            self._pieces.append(self._file.seek(0, 2))
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise RunError(f"a temporary file cannot be written: {error.strerror}") from None
         self._newest = []
@@ -61,7 +64,7 @@ class _Parting(Generic[T]):
         items: AsyncGenerator[list[T], None],
         name_of: Callable[[T], str],
         names: Iterable[str],
-        file: IO[bytes],
+        file: FileIO,
     ) -> None:
         self._items = items
         self._name_of = name_of
@@ -108,7 +111,7 @@ async def parted(
     others goes to a file in `scratch_dir`, which holds the whole stream at most. Raises RunError when its disk is full.
     """
     try:
-        file = tempfile.TemporaryFile(dir=scratch_dir)  # noqa: SIM115 - closed below
+        file = tempfile.TemporaryFile(dir=scratch_dir, buffering=0)  # noqa: SIM115 - closed below
     except OSError as error:
         raise RunError(f"no temporary file in {scratch_dir}: {error.strerror}") from None
     with file:

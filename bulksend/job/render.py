@@ -46,7 +46,7 @@ class _Table:
         probe = Template(raw, columns=columns, chunked=chunked)
         static = [field for field in raw if field not in probe.dynamic]
         loose = {path.split(".")[1] for path in job.loose if path.startswith(f"{name}.")}
-        self._of_segment = SEGMENT in str(raw)
+        self._of_segment = any(isinstance(text, str) and SEGMENT in text for _, text in _texts(raw, name))
         self._static, _ = read_table(self._fields, raw, name, loose=loose, only=static)
         values = {field: self._static[field] for field in static if field in self._fields}
         # Texts stay as written, since the template still turns `$${` into `${` in them.

@@ -126,12 +126,14 @@ class Database:
             raise LedgerError(f"the ledger {self.path} was removed or replaced while the job ran")
 
     def _version(self, db: sqlite3.Connection) -> int:
-        application_id = db.execute("PRAGMA application_id").fetchone()[0]
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        # In one statement: another process may be making the ledger at this moment.
+        application_id, version, tables = db.execute(
+            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) "
+            "FROM pragma_application_id, pragma_user_version"
+        ).fetchone()
         if application_id != APPLICATION_ID and (tables or version):
             raise LedgerError(f"{self.path} is a database of another program, not a ledger")
-        return version
+        return int(version)
 
     def _make(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN IMMEDIATE")

@@ -148,7 +148,6 @@ def test_a_list_without_the_campaign_proves_nothing_and_a_person_may_say_resend(
         assert usercom(vendor) == dict.fromkeys((f"k{one:04}" for one in range(1, 11)), 1)
 
 
-@pytest.mark.xfail(reason="a draft that a person accepts counts as a send that was accepted")
 def test_a_draft_that_a_person_accepts_is_not_yet_a_send(tmp_path: Path) -> None:
     with Vendor("--latency", "600ms", provider="batch") as vendor:
         folder = jobs.folder_of(tmp_path, vendor, text_of(vendor, "batch"), rows=3)

@@ -85,7 +85,6 @@ def test_a_job_that_was_not_done_when_its_time_passed_is_refused(tmp_path: Path,
         assert status.sends["accepted"] == 2
 
 
-@pytest.mark.xfail(reason="rows that are settled are held against the clock too")
 def test_rows_that_were_sent_before_their_time_passed_do_not_hold_up_the_others(tmp_path: Path) -> None:
     with Vendor(provider="usercom") as vendor:
         text = TEXTS["usercom"][0].replace("{at}", "${at}")
@@ -101,7 +100,6 @@ def test_rows_that_were_sent_before_their_time_passed_do_not_hold_up_the_others(
         assert vendor.stats("usercom.create")["effects"] == vendor.stats("usercom.create")["calls"] == 6
 
 
-@pytest.mark.xfail(reason="a row that is settled and late is told as changed")
 def test_a_job_whose_rows_are_all_sent_is_not_told_as_changed(tmp_path: Path) -> None:
     with Vendor(provider="usercom") as vendor:
         text = TEXTS["usercom"][0].replace("{at}", "${at}")
@@ -115,9 +113,6 @@ def test_a_job_whose_rows_are_all_sent_is_not_told_as_changed(tmp_path: Path) ->
         assert "changed" not in again.err
 
 
-@pytest.mark.xfail(
-    reason="with all sends settled or unknown, the clock is not looked at, and the unknown are made again"
-)
 def test_an_unknown_send_is_not_made_again_after_its_time(tmp_path: Path) -> None:
     with Vendor("--fault", "usercom.create=reset-before:100%", provider="usercom") as vendor:
         text = jobs.head(vendor) + jobs.AUDIENCE + TEXTS["usercom"][0].replace("{at}", in_an_hour()) + limits(vendor)

@@ -14,6 +14,8 @@ from typing import Any, Self
 from urllib.request import urlopen
 
 BULKSEND = [sys.executable, "-m", "bulksend"]
+STARTED: list[subprocess.Popen[str]] = []
+"""The commands of the test that runs; those that it leaves behind when it fails are ended after it."""
 SETTLED = ("send.accepted", "send.rejected", "send.unknown")
 BASE = """
 job = "{job}"
@@ -114,7 +116,7 @@ class Folder:
         (self.path / name).write_text("\n".join([columns, *lines]) + "\n", "utf-8")
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*BULKSEND, *arguments],
             cwd=self.path,
             env=self.env,
@@ -123,6 +125,8 @@ class Folder:
             stderr=subprocess.PIPE,
             text=True,
         )
+        STARTED.append(process)
+        return process
 
     def command(self, *arguments: str) -> Done:
         return finish(self.start(*arguments))
