@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from bulksend.api.opening import open_ledger
 from bulksend.api.refusal import Observer
 from bulksend.engine.caller import Caller
 from bulksend.engine.transport import AiohttpTransport
-from bulksend.errors import CallFailedError, InterruptedRunError, JobError, Problem
+from bulksend.errors import CallFailedError, InterruptedRunError, JobError, Problem, RunError
 from bulksend.fields import did_you_mean, read_table, unknown_fields
 from bulksend.job.accounts import Accounts
 from bulksend.job.file import load_account
@@ -145,3 +145,27 @@ class Client:
         if reply is None:
             return Answer(endpoint, outcome)
         return Answer(endpoint, outcome, reply.status, read_json(reply.body))
+
+    async def pages(
+        self, endpoint: str, body: Mapping[str, object] | None = None, *, ref: str | int | None = None
+    ) -> AsyncIterator[Answer]:
+        """Make a listing call page by page, by the vendor's own cursor, from where `body` begins.
+
+        Ends after the last page, or after an answer that was not accepted. Raises what `call` raises, and RunError when
+        the vendor gives the same cursor twice.
+        """
+        asked = dict(body or {})
+        seen: set[str] = set()
+        first = True
+        while True:
+            answer = await self.call(endpoint, asked, ref=ref)
+            if answer.status == 404 and not first:
+                return  # the list became shorter under way
+            yield answer
+            following = self._provider.following(self._provider.endpoints[endpoint], asked, answer.body)
+            if not answer.accepted or following is None:
+                return
+            if repr(following) in seen:
+                raise RunError(f"{endpoint}: the vendor's cursor leads in a circle")
+            seen.add(repr(following))
+            asked, first = following, False

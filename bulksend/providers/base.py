@@ -131,6 +131,9 @@ class Provider(Protocol):
     def request(self, endpoint: Endpoint, body: Mapping[str, object], account: Account, *, ref: str | None) -> Step:
         """Return the wire form of a call that is made by itself, its body read by `bodies`; `ref` is the path's id."""
 
+    def following(self, endpoint: Endpoint, asked: Mapping[str, object], answered: object) -> dict[str, object] | None:
+        """Return what asks for the page after the one that `asked` got; None where it was the last, or no list."""
+
     def headers(self, account: Account) -> Mapping[str, str]:
         """Return the headers of every call of the account; they hold its secret."""
 
@@ -166,6 +169,10 @@ class Plain:
     def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
         """Return the tables as they are."""
         return {name: dict(table) for name, table in tables.items()}
+
+    def following(self, endpoint: Endpoint, asked: Mapping[str, object], answered: object) -> dict[str, object] | None:
+        """Return none: what is listed comes as one page."""
+        return None
 
     def segment_id(self, tables: Tables, account: Account) -> str | None:
         """Return none: no route makes a segment."""

@@ -58,6 +58,7 @@ THROTTLED_AT_LEAST_S = 5.0
 CODES_MOST = 10_000
 """A number past this is no error code, and may be something of the row's."""
 LIST_PAGE = 100
+LIST_DEFAULT = 10
 PROBE_PAGES = 5
 """Pages of the list, newest first, that are looked through for one campaign."""
 
@@ -264,6 +265,15 @@ class Batch(Plain):
         if isinstance(ttl_s := wire.get("time_to_live"), float):
             wire["time_to_live"] = int(ttl_s)
         return Step(endpoint, orjson.dumps(wire), ref)
+
+    def following(self, endpoint: Endpoint, asked: Mapping[str, object], answered: object) -> dict[str, object] | None:
+        """Count on from the campaigns that came; a page that is not full is the last."""
+        limit, start = asked.get("limit", LIST_DEFAULT), asked.get("from", 0)
+        if endpoint is not LIST or not isinstance(answered, list) or not isinstance(limit, int):
+            return None
+        if len(answered) < limit or not isinstance(start, int):
+            return None
+        return {**asked, "from": start + len(answered)}
 
     def headers(self, account: Account) -> Mapping[str, str]:
         """The company's REST key in a header of its own."""

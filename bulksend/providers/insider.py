@@ -256,6 +256,16 @@ class Insider(Plain):
             wire["include_unengaged"] = wire["include_unengage"] = True
         return Step(endpoint, orjson.dumps(wire), ref)
 
+    def following(self, endpoint: Endpoint, asked: Mapping[str, object], answered: object) -> dict[str, object] | None:
+        """Count pages on until `total` campaigns have come."""
+        if endpoint is not STATISTICS or not isinstance(answered, Mapping):
+            return None
+        page, per_page, total = (answered.get(name) for name in ("page", "per_page", "total"))
+        counted = all(isinstance(one, int) and not isinstance(one, bool) for one in (page, per_page, total))
+        if not counted or not answered.get("data") or page * per_page >= total:  # type: ignore[operator]
+            return None
+        return {**asked, "page": page + 1}  # type: ignore[operator]
+
     def headers(self, account: Account) -> Mapping[str, str]:
         """Bearer token and JSON, as both pages show."""
         return {"Authorization": f"Bearer {account.secrets['token'].reveal()}", "Content-Type": "application/json"}

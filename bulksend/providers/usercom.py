@@ -165,6 +165,11 @@ class Usercom(Plain):
             wire["ttl"] = int(ttl_s)
         return Step(endpoint, orjson.dumps(wire), ref)
 
+    def following(self, endpoint: Endpoint, asked: Mapping[str, object], answered: object) -> dict[str, object] | None:
+        """Take the cursor of the absolute `next`; the address itself is not followed."""
+        cursor = _cursor(answered.get("next")) if isinstance(answered, Mapping) else None
+        return None if cursor is None else {**asked, "cursor": cursor}
+
     def headers(self, account: Account) -> Mapping[str, str]:
         """Token, and the version that every sample of the pages asks for."""
         return {

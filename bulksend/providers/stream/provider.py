@@ -162,6 +162,16 @@ class Stream:
                 wire[name] = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
         return Step(endpoint, orjson.dumps(wire), ref)
 
+    def following(self, endpoint: Endpoint, asked: Mapping[str, object], answered: object) -> dict[str, object] | None:
+        """Take the reply's `next`; a campaign's page of users has it inside `users`."""
+        if not isinstance(answered, Mapping):
+            return None
+        page = answered.get("users") if endpoint is CAMPAIGN_GET else answered
+        cursor = page.get("next") if isinstance(page, Mapping) else None
+        if not isinstance(cursor, str) or not cursor:
+            return None
+        return {**{name: value for name, value in asked.items() if name != "prev"}, "next": cursor}
+
     def headers(self, account: Account) -> Mapping[str, str]:
         """A server's token, made from the secret: it holds no user and does not expire."""
         token = _server_token(account.secrets["api_secret"])
