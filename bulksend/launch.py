@@ -71,6 +71,10 @@ def _unless_late(send: Send, record: SendRecord | None) -> Send:
     return msgspec.structs.replace(send, invalid=f"not sent: {send.late.reason}")
 
 
+async def _at_once(sends: list[Send]) -> AsyncGenerator[list[Send], None]:
+    yield sends
+
+
 async def _those(known: Sequence[Known]) -> AsyncIterator[Known]:
     for one in known:
         yield one
@@ -129,10 +133,20 @@ class Launch:
                 await self._canary_first(source, canary)
             await self._send_parts(source.parts, State.PENDING)
         if self._settles_unknown and (self.seen[State.UNKNOWN] or self._lost) and not self._sender.stopping:
-            if source.parts is None or not source.redraw:
-                await self._send(self._each(self._unknown(self._once_more(source))))
+            if not source.redraw:
+                await self._send_lost()
+            elif source.parts is None:
+                await self._send(self._each(self._unknown(source.whole(State.UNKNOWN))))
             else:
                 await self._send_parts(source.parts, State.UNKNOWN)
+
+    async def _send_lost(self) -> None:
+        """Go on, account by account, with the unknown sends of a source that cannot be drawn from again."""
+        lost: dict[str, list[Send]] = {}
+        for send in self._lost:
+            lost.setdefault(send.account.name, []).append(send)
+        self._lost, self._keep_lost = [], False
+        await asyncio.gather(*(self._send(self._each(self._unknown(_at_once(sends)))) for sends in lost.values()))
 
     async def _send_parts(self, parts_in: Parts, state: State) -> None:
         """Send each account's part at its own pace; what an account has to wait for keeps no other waiting."""
@@ -301,15 +315,6 @@ class Launch:
                 else f"{record.state} earlier with another payload; not sent again",
             )
         )
-
-    async def _once_more(self, source: Source) -> AsyncGenerator[list[Send], None]:
-        if source.redraw:
-            async with aclosing(source.whole(State.UNKNOWN)) as sends:
-                async for some in sends:
-                    yield some
-        else:
-            lost, self._lost = self._lost, []
-            yield lost
 
     async def _unknown(self, source: AsyncGenerator[list[Send], None]) -> AsyncGenerator[list[Known], None]:
         """Yield each send of unknown fate that may be gone on with: by a lookup, by its nature, or by the policy."""
