@@ -61,10 +61,13 @@ class Field:
     """Raises ValueError with a sentence when the text is wrong."""
     most_s: float | None = None
     least_s: float | None = None
+    whole_s: bool = False
     fields: Mapping[str, Field] = field(default_factory=dict)
     item: Field | None = None
     most_items: int | None = None
     zone: Zone = Zone.REQUIRED
+    refused: str = ""
+    """Why it cannot be given, where a person would look for it."""
     fixed: bool = False
     """True where the value decides how the whole job is sent, so that it cannot differ from row to row."""
 
@@ -100,6 +103,8 @@ def unknown_fields(fields: Fields, body: Mapping[str, object], path: str) -> lis
         known = fields.get(name)
         if known is None:
             faults.append(Fault(f"{path}.{name}", f"unknown field{did_you_mean(name, fields)}"))
+        elif known.refused:
+            faults.append(Fault(f"{path}.{name}", known.refused))
         elif known.fields and isinstance(value, Mapping):
             faults += unknown_fields(known.fields, value, f"{path}.{name}")
         elif known.fields and isinstance(value, list):
@@ -223,6 +228,10 @@ def _read_integer(spec: Field, value: object, *, loose: bool) -> int:
         value = int(value)
     if loose and isinstance(value, float | Decimal) and isfinite(value) and value == int(value):
         value = int(value)
+    if isinstance(value, float | Decimal) and isfinite(value) and value != int(value):
+        raise ValueError("must be a whole number, and has a fraction")
+    if loose and isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+\s*", value):
+        raise ValueError("is too large a number")
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"must be a whole number, not {_called(value)}")
     if spec.least is not None and value < spec.least:
@@ -245,12 +254,16 @@ def _read_boolean(value: object, *, loose: bool) -> bool:
 
 def _read_duration(spec: Field, value: object) -> float:
     if not isinstance(value, str):
-        raise ValueError(f'must be a duration in words such as "1 day", not {_called(value)}')
+        hint = f': for seconds write "{value} s"' if isinstance(value, int) and not isinstance(value, bool) else ""
+        raise ValueError(f'must be a duration in words such as "1 day", not {_called(value)}{hint}')
     seconds = parse_duration(value)
+    if spec.whole_s and seconds != int(seconds):
+        raise ValueError("must be whole seconds")
     if spec.least_s is not None and seconds < spec.least_s:
         raise ValueError(f"must be at least {spec.least_s:g} s")
     if spec.most_s is not None and seconds > spec.most_s:
-        raise ValueError(f"is longer than {spec.most_s / 3600:g} hours")
+        hours = spec.most_s / 3600
+        raise ValueError(f"is longer than {hours:g} hours" if hours <= 240 else f"is longer than {hours / 24:g} days")
     return seconds
 
 
@@ -340,7 +353,7 @@ def json_schema(fields: Fields) -> dict[str, object]:
     required = [name for name, spec in fields.items() if spec.required]
     return {
         "type": "object",
-        "properties": {name: _schema_of(spec) for name, spec in fields.items()},
+        "properties": {name: _schema_of(spec) for name, spec in fields.items() if not spec.refused},
         "additionalProperties": False,
         **({"required": required} if required else {}),
     }

@@ -57,18 +57,11 @@ Known = tuple[Send, SendRecord | None]
 """A send, and what the ledger knows of it."""
 
 
-def is_too_late(send: Send, record: SendRecord | None) -> bool:
-    """Say whether a send's time has passed before the step that it is for was made."""
-    if send.late is None:
+def is_too_late(send: Send, record: SendRecord | None, now: float) -> bool:
+    """Say whether something is left to be made of a send whose time has passed."""
+    if record is not None and record.state is not State.PENDING:
         return False
-    return record is None or (record.state is State.PENDING and record.step <= send.late.step)
-
-
-def _unless_late(send: Send, record: SendRecord | None) -> Send:
-    """Return the send, or one that is recorded as rejected without a call: its time has passed."""
-    if send.late is None or not is_too_late(send, record):
-        return send
-    return msgspec.structs.replace(send, invalid=f"not sent: {send.late.reason}")
+    return any(step.is_past(now) for step in send.steps[0 if record is None else record.step :])
 
 
 async def _at_once(sends: list[Send]) -> AsyncGenerator[list[Send], None]:
@@ -104,6 +97,9 @@ class Launch:
         """Of a source that cannot be drawn from again, the sends that are unknown."""
         self._keep_lost = False
         self._of_canary: set[str] = set()
+        self._begun_changed: set[str] = set()
+        self.held_back: set[str] = set()
+        """Keys of sends that stay between two steps, since their row has become another."""
         self._observe = observe
         self._prepared = Prepared(sender, ledger, job_id, renderer, observe)
         self._rejects = RejectGuard(policy.stop_after) if policy.stop_after is not None else None
@@ -131,7 +127,7 @@ class Launch:
         else:
             if canary:
                 await self._canary_first(source, canary)
-            await self._send_parts(source.parts, State.PENDING)
+            await self._send_parts(source.parts, State.PENDING, ends=source.redraw)
         if self._settles_unknown and (self.seen[State.UNKNOWN] or self._lost) and not self._sender.stopping:
             if not source.redraw:
                 await self._send_lost()
@@ -148,8 +144,11 @@ class Launch:
         self._lost, self._keep_lost = [], False
         await asyncio.gather(*(self._send(self._each(self._unknown(_at_once(sends)))) for sends in lost.values()))
 
-    async def _send_parts(self, parts_in: Parts, state: State) -> None:
-        """Send each account's part at its own pace; what an account has to wait for keeps no other waiting."""
+    async def _send_parts(self, parts_in: Parts, state: State, *, ends: bool = True) -> None:
+        """Send each account's part at its own pace; what an account has to wait for keeps no other waiting.
+
+        With `ends`, nothing more is drawn of an account that is over.
+        """
         if self._sender.stopping:
             return
         left_over, self._left_over = self._left_over, []
@@ -159,14 +158,15 @@ class Launch:
             each = [self._each(find(part)) for part in parts]
             await asyncio.gather(
                 self._send(_those(left_over)),
-                *(self._send(one, one_account=one is not each[-1], held_most=held_most) for one in each),
+                *(self._send(one, one_account=ends and one is not each[-1], held_most=held_most) for one in each),
             )
 
     async def _canary_first(self, source: Source, number: int) -> None:
         """Send the canary of a job whose accounts are parted afterwards, in the order of its rows."""
         async with aclosing(self._pending(source.whole(State.PENDING), counting=not source.redraw)) as pending:
-            await self._canary(pending, number)
-        if source.redraw:  # what it did not need is drawn again
+            drawn = await self._canary(pending, number)
+        if source.redraw:  # what it did not need is drawn again, and what it sent comes by again
+            self._of_canary.update(drawn)
             for send, _ in self._left_over:
                 self._under_way.pop(send.key, None)
             self._left_over = []
@@ -178,11 +178,12 @@ class Launch:
             sends, self._settled, self._prepared.ref_of, one_account=one_account, held_most=held_most
         )
 
-    async def _canary(self, pending: AsyncIterator[list[Known]], number: int) -> None:
-        """Send the first `number` sends; all must be accepted, or the run stops."""
+    async def _canary(self, pending: AsyncIterator[list[Known]], number: int) -> list[str]:
+        """Send the first `number` sends and return their keys; all must be accepted, or the run stops."""
         if not number:
-            return
+            return []
         taken = 0
+        drawn: list[str] = []
         failed: list[tuple[Send, Settle]] = []
 
         def settled(send: Send, settle: Settle) -> None:
@@ -201,7 +202,7 @@ class Launch:
                         self._left_over = batch[index:]
                         return
                     taken += 1
-                    self._of_canary.add(item[0].key)
+                    drawn.append(item[0].key)
                     yield item
 
         await self._sender.run(first(), settled, self._prepared.ref_of)
@@ -215,6 +216,7 @@ class Launch:
             self.guard(f"{text}: {settle.reason}; the rest was not sent")
         elif taken and not self._sender.stopping:
             self._observe(Event(EventName.CANARY_PASSED, self._sender.job, count=taken))
+        return drawn
 
     async def _each(self, batches: AsyncIterator[list[Known]]) -> AsyncIterator[Known]:
         left_over, self._left_over = self._left_over, []
@@ -281,13 +283,14 @@ class Launch:
                 row = self._under_way[send.key]
                 raise JobError(Problem(f"row {row} has the same key", row=send.row, key=send.key))
             if record is None or record.state is State.PENDING:
-                begun = record is not None and record.step > 0
-                if begun and record is not None and record.fingerprint != send.fingerprint and counting:
-                    self._tell_changed(send, record)
-                if begun and send.invalid is not None:
-                    continue  # its row is not fit any more, but the vendor has it: it stays pending
+                if record is not None and record.step > 0:
+                    if record.fingerprint != send.fingerprint:
+                        self._tell_changed(send, record)
+                    if send.invalid is not None or record.account != send.account.name:
+                        self.held_back.add(send.key)  # the vendor has a part of it that its row does not fit any more
+                        continue
                 self._under_way[send.key] = send.row
-                batch.append((_unless_late(send, record), record))
+                batch.append((send, record))
                 continue
             if not counting:
                 continue
@@ -299,6 +302,10 @@ class Launch:
         return batch
 
     def _tell_changed(self, send: Send, record: SendRecord) -> None:
+        if record.state is State.PENDING:
+            if send.key in self._begun_changed:
+                return  # its row came by twice: for the canary, and for its account
+            self._begun_changed.add(send.key)
         self.changed += 1
         if self.changed > CHANGED_MOST:
             return
@@ -337,13 +344,13 @@ class Launch:
             )
         verdict = await self._sender.ask(send, step)
         number, refs = record.step, record.refs
-        may_repeat = send.late is None or record.step > send.late.step
+        too_late = any(one.is_past(self._sender.now()) for one in send.steps[record.step :])
         match verdict:
             case Found(ref=found):
                 refs = refs if found is None or found in refs else (*refs, found)
                 number += 1
                 reason = "found by a lookup"
-            case _ if not may_repeat:
+            case _ if too_late:
                 return None
             case Absent():
                 reason = "a lookup shows that it had no effect"
@@ -354,7 +361,7 @@ class Launch:
             case _:
                 return None
         done = number == len(send.steps)
-        if send.late is not None and not done and number <= send.late.step:
+        if any(one.is_past(self._sender.now()) for one in send.steps[number:]):
             return None
         to, number = (State.ACCEPTED, record.step) if done else (State.PENDING, number)
         added = refs[-1] if len(refs) > len(record.refs) else None

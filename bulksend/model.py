@@ -20,7 +20,6 @@ __all__ = [
     "EventName",
     "Found",
     "JobState",
-    "Late",
     "Limit",
     "Lost",
     "NotSent",
@@ -299,6 +298,12 @@ class Step(msgspec.Struct, frozen=True):
     """In place of the endpoint's, where more than the id differs: a query, an id within an id. May hold `{ref}`."""
     every_s: float = 0.0
     """Above 0: the call is made again so long after the last one, until the vendor is done."""
+    not_after: float | None = None
+    """After this moment, in seconds since the epoch, the call must not be made any more: what it is for has passed."""
+
+    def is_past(self, now: float) -> bool:
+        """Say whether the call comes too late."""
+        return self.not_after is not None and self.not_after < now
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -330,13 +335,6 @@ Verdict = Found | Absent | Untold | Probe
 """What an answer to a probe means; a further Probe where the answer goes on."""
 
 
-class Late(msgspec.Struct, frozen=True):
-    """Why a send must not be made any more: the step with this number has a time that has passed."""
-
-    step: int
-    reason: str
-
-
 class Send(msgspec.Struct, frozen=True):
     """What one row, or one chunk of rows, asks of the provider; its steps are made in order."""
 
@@ -350,8 +348,6 @@ class Send(msgspec.Struct, frozen=True):
     rows: int = 1
     invalid: str | None = None
     """Why this send must not be made (rows that were not checked beforehand); it has no steps then."""
-    late: Late | None = None
-    """Set where the send may be gone on with only if the step that is late was made before."""
 
 
 class EventName(StrEnum):

@@ -89,7 +89,9 @@ def test_what_fits_is_read_in_the_fields_own_type(spec: Field, value: object, re
         (INTEGER, 0, "must be at least 1"),
         (BOOLEAN, "true", "must be true or false, not text"),
         (BOOLEAN, 1, "must be true or false, not a number"),
-        (DURATION, 3600, 'must be a duration in words such as "1 day", not a number'),
+        (DURATION, 3600, 'must be a duration in words such as "1 day", not a number: for seconds write "3600 s"'),
+        (DURATION, True, 'must be a duration in words such as "1 day", not true or false'),
+        (Field(Kind.DURATION, whole_s=True), "1.5 s", "must be whole seconds"),
         (DURATION, "0s", "must be at least 1 s"),
         (DURATION, "241 hours", "is longer than 240 hours"),
         (DURATION, "soon", 'is not a duration such as "30 minutes" or "1h 30m"'),
@@ -118,8 +120,8 @@ def test_what_does_not_fit_is_said(spec: Field, value: object, text: str) -> Non
         (INTEGER, "-7", ["must be at least 1"]),
         (INTEGER, "7.5", ["must be a whole number, not text"]),
         (INTEGER, "seven", ["must be a whole number, not text"]),
-        (INTEGER, 7.5, ["must be a whole number, not a number"]),
-        (INTEGER, "9" * 30, ["must be a whole number, not text"]),
+        (INTEGER, 7.5, ["must be a whole number, and has a fraction"]),
+        (INTEGER, "9" * 30, ["is too large a number"]),
         *[(BOOLEAN, text, True) for text in ("true", "TRUE", " yes ", "1", 1)],
         *[(BOOLEAN, text, False) for text in ("false", "No", "0", 0)],
         (BOOLEAN, "maybe", ["must be true or false, not text"]),
@@ -267,7 +269,7 @@ def test_what_a_column_holds_is_converted_within_lists_too() -> None:
     }
     assert read_list(COUNTS, ["three", 4.5], loose=True)[1] == {
         "t.f[1]": NOT_WHOLE,
-        "t.f[2]": "must be a whole number, not a number",
+        "t.f[2]": "must be a whole number, and has a fraction",
     }
 
 

@@ -58,5 +58,6 @@ async def check_input(
 def _add_key_problems(checked: Checked, keys: KeyCheck, label: str) -> None:
     """Say which keys are blank or stand twice, in the order of rows among what else is wrong."""
     found = key_problems(keys, label)
+    checked.only_late = checked.only_late and not found
     checked.more += keys.blank_count + keys.duplicate_count - len(found)
     checked.problems = sorted(found + checked.problems, key=lambda problem: problem.row or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import tempfile
 import time
@@ -66,7 +67,10 @@ class Client:
         ledger: str | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
-        loaded = load_account(account, limits or {})
+        try:
+            loaded = load_account(account, limits or {})
+        except JobError as wrong:
+            raise JobError([dataclasses.replace(one, file=None) for one in wrong.problems]) from None
         self._provider = loaded.provider
         self._ledger = ledger
         self._observers = tuple(observers)
@@ -125,14 +129,16 @@ class Client:
         if found is None:
             raise JobError(f"there is no endpoint {endpoint}{did_you_mean(endpoint, self._provider.endpoints)}")
         if "{ref}" in found.path and (ref is None or not str(ref).strip()):
-            raise JobError(Problem("is required: the id in the call's path", field="ref"))
+            raise JobError(Problem(f"is required: it stands in the path {found.path}", field="ref"))
         if str(ref) in (".", ".."):
             raise JobError(Problem("cannot be an id: a path would lead elsewhere", field="ref"))
         fields, given = self._provider.bodies[endpoint], dict(body or {})
         values, faults = read_table(fields, given, endpoint)
         faults = unknown_fields(fields, given, endpoint) + faults
-        if not faults:
-            faults = self._provider.check(endpoint, values, now=time.time())
+        wrong = {fault.path.removeprefix(f"{endpoint}.").partition("[")[0].partition(".")[0] for fault in faults}
+        right = {name: value for name, value in values.items() if name not in wrong}
+        more = self._provider.check(endpoint, right, now=time.time())
+        faults += [one for one in more if not (wrong and one.text.startswith("is required"))]
         if faults:
             raise JobError([Problem(fault.text, field=fault.path) for fault in faults])
         try:

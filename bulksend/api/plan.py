@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -61,7 +61,8 @@ class Plan:
     endpoints: Mapping[str, EndpointPlan]
     bottleneck: str | None
     """The endpoint whose limit decides how long the run takes."""
-    eta_s: float
+    eta_s: float | None
+    """None with `problems`: how long a run would take is not known then."""
     samples: Sequence[Sample]
     problems: Sequence[Problem]
     more_problems: int
@@ -79,7 +80,7 @@ class Plan:
                 for name, one in self.endpoints.items()
             },
             "bottleneck": self.bottleneck,
-            "eta_s": round(self.eta_s, 1),
+            "eta_s": None if self.eta_s is None else round(self.eta_s, 1),
             "samples": [
                 {"key": one.key, "row": one.row, "account": one.account, "endpoint": one.endpoint, "body": one.body}
                 for one in self.samples
@@ -113,17 +114,19 @@ async def plan_async(
             opened, executor, limit=limit, precheck=True, with_secrets=False, stopping=lambda: False
         )
         settled = 0 if emulate else await _settled(opened, ledger, executor, limit=limit)
+        made = _Made() if emulate else await _made(opened, ledger, checked)
         warnings += [] if emulate else _row_secrets(opened)
         chunk = loaded.audience.chunk if loaded.audience is not None else None
         notes = loaded.provider.notes(loaded.tables, sends=checked.sends, chunk=chunk)
         warnings += [loaded.problem(note) for note in notes]
-        if any(problem.late for problem in checked.problems) and not emulate:
+        if checked.problems and checked.only_late and not emulate:
             store = open_ledger(ledger, loaded.base_dir)
             try:
                 late = await is_late(opened, store, executor, limit=limit)
             finally:
                 await store.close()
-            checked.problems = [problem for problem in checked.problems if late or not problem.late]
+            if not late:
+                checked.problems, checked.more = [], 0
         try:
             check_due(loaded, time.time())
         except GuardError as late:
@@ -132,7 +135,7 @@ async def plan_async(
         if most is not None and checked.sends > most:
             text = f"{checked.sends:,} sends, at most {most:,} are allowed: a run is refused"
             warnings.append(loaded.problem_at("policy.max_sends", text))
-        return _plan(opened, checked, settled, warnings)
+        return _plan(opened, checked, settled, made, warnings)
 
 
 def _row_secrets(opened: Opened) -> list[Problem]:
@@ -172,7 +175,34 @@ async def _settled(opened: Opened, url: str | None, executor: ThreadPoolExecutor
         await store.close()
 
 
-def _plan(opened: Opened, checked: Checked, settled: int, warnings: list[Problem]) -> Plan:
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What earlier runs made, of what a plan shows."""
+
+    prepared: Collection[str] = ()
+    """Keys of the accounts' own calls that were accepted."""
+    settled: Collection[str] = ()
+    """Keys of the first sends that are settled."""
+
+
+async def _made(opened: Opened, url: str | None, checked: Checked) -> _Made:
+    store = open_ledger(url, opened.job.base_dir)
+    try:
+        record = await store.find_job(opened.job.name) if await store.open(create=False) else None
+        if record is None:
+            return _Made()
+        keys = [send.key for account in opened.accounts.made for send in opened.renderer.prepare(account)]
+        prepared = await store.look_up(record.id, Scope.ACCOUNT, keys)
+        first = await store.look_up(record.id, Scope.SEND, [send.key for send in checked.samples])
+    finally:
+        await store.close()
+    return _Made(
+        {key for key, one in prepared.items() if one.state is State.ACCEPTED},
+        {key for key, one in first.items() if one.state in SETTLED},
+    )
+
+
+def _plan(opened: Opened, checked: Checked, settled: int, made: _Made, warnings: list[Problem]) -> Plan:
     job, flow = opened.job, opened.flow
     settled = min(settled, checked.sends)
     share = (checked.sends - settled) / checked.sends if checked.sends else 0.0
@@ -181,9 +211,10 @@ def _plan(opened: Opened, checked: Checked, settled: int, warnings: list[Problem
     pending = checked.sends - settled
     endpoints: dict[str, EndpointPlan] = {}
     for _, endpoint in flow.prepare:
-        accounts = sum(1 for number in by_account if number)
+        sends = [send for account in opened.accounts.made for send in opened.renderer.prepare(account)]
+        to_make = {send.key for send in sends if send.steps[0].endpoint is endpoint} - set(made.prepared)
         endpoints[endpoint.name] = EndpointPlan(
-            accounts if not settled else 0,
+            len(to_make) if pending else 0,
             str(job.limit(endpoint.name)),
             endpoint.documented or endpoint.name in job.limits,
             0.0,
@@ -194,7 +225,9 @@ def _plan(opened: Opened, checked: Checked, settled: int, warnings: list[Problem
         endpoints[endpoint.name] = EndpointPlan(
             pending, str(limit), endpoint.documented or endpoint.name in job.limits, duration_s
         )
-    bottleneck = max(endpoints, key=lambda name: endpoints[name].duration_s) if pending else None
+    called = [name for name, one in endpoints.items() if one.calls]
+    known = bool(called) and not checked.problems
+    bottleneck = max(called, key=lambda name: endpoints[name].duration_s) if known else None
     return Plan(
         job=job.name,
         provider=job.provider.name,
@@ -203,15 +236,16 @@ def _plan(opened: Opened, checked: Checked, settled: int, warnings: list[Problem
         settled=settled,
         endpoints=endpoints,
         bottleneck=bottleneck,
-        eta_s=max((one.duration_s for one in endpoints.values()), default=0.0),
-        samples=_samples(opened, checked),
+        eta_s=None if checked.problems else max((one.duration_s for one in endpoints.values()), default=0.0),
+        samples=_samples(opened, checked, made),
         problems=checked.problems,
         more_problems=checked.more,
         warnings=warnings,
     )
 
 
-def _samples(opened: Opened, checked: Checked) -> list[Sample]:
+def _samples(opened: Opened, checked: Checked, made: _Made) -> list[Sample]:
+    """Return the first payloads of what is still to be made."""
     of_rows = opened.audience is not None
     prepared = opened.renderer.prepare(checked.samples[0].account) if checked.samples else []
     return [
@@ -224,5 +258,5 @@ def _samples(opened: Opened, checked: Checked) -> list[Sample]:
         )
         for send in [*prepared, *checked.samples]
         for step in send.steps
-        if step.body
+        if step.body and send.key not in made.prepared and send.key not in made.settled
     ]

@@ -88,8 +88,7 @@ async def run_async(
         )
         if current.interrupted is not None:
             raise current.interrupted
-        only_late = bool(checked.problems) and all(problem.late for problem in checked.problems)
-        if only_late and not await is_late(opened, current.ledger, executor, limit=limit):
+        if checked.problems and checked.only_late and not await is_late(opened, current.ledger, executor, limit=limit):
             checked.problems, checked.more = [], 0
         if problems or checked.problems:
             raise JobError(problems + checked.problems, more=checked.more)

@@ -24,12 +24,13 @@ from bulksend.errors import (
     InterruptedRunError,
     LedgerError,
 )
+from bulksend.job.spec import Job
 from bulksend.launch import Launch, Source
 from bulksend.ledger.base import Counts, JobRecord, Ledger
 from bulksend.model import Account, Event, EventName, JobState, Repeat, State
 from bulksend.providers import SendName
 
-__all__ = ["Run", "failures_of"]
+__all__ = ["Run", "failures_of", "vendor_of"]
 
 STOP_POLL_S = 0.4
 SAVE_EVERY = 5
@@ -85,7 +86,7 @@ class Run:
         """Open the ledger, take the job's lock, and get the engine ready. Returns the job as it was before."""
         await self.ledger.open(create=True)
         holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        before, turned = await self.ledger.start_job(self.job.name, holder, vendor=_vendor(self.opened))
+        before, turned = await self.ledger.start_job(self.job.name, holder, vendor=vendor_of(self.job))
         self._record = before
         if turned:
             self.observe(Event(EventName.LEDGER_RECOVERED, self.job.name, count=turned))
@@ -147,7 +148,8 @@ class Run:
         assert self._record is not None
         if self.size is not None:
             await self.ledger.set_size(self.job_id, rows=self.size[0], sends=self.size[1])
-        await self._launch.run(source, accepted_before=self._record.counts.accepted + self._launch.seen[State.ACCEPTED])
+        record = await self.ledger.find_job(self.job.name)
+        await self._launch.run(source, accepted_before=0 if record is None else record.counts.accepted)
 
     @property
     def stopping(self) -> bool:
@@ -198,7 +200,7 @@ class Run:
             accepted, rejected, unknown = (seen[state] for state in _SETTLED)
         settled = accepted + rejected + unknown
         # Rows that were replaced under the same job name count as settled and as pending, never as neither.
-        unsettled = max(0, self._launch.under_way - counts.sending)
+        unsettled = max(0, self._launch.under_way - counts.sending) + len(self._launch.held_back)
         pending = max((self.total or 0) - settled, unsettled)
         return Report(
             job=self.job.name,
@@ -235,11 +237,12 @@ class Run:
         return 60 * self._launch.settled_now / took_s if took_s >= 1 else None
 
 
-def _vendor(opened: Opened) -> str:
-    addresses = sorted({spec.base_url for spec in opened.job.accounts.values()})
+def vendor_of(job: Job) -> str:
+    """Return where and how a job sends: what it may not change once it has begun."""
+    addresses = sorted({spec.base_url for spec in job.accounts.values()})
     # A send between two of its steps can be gone on with only in the same way.
-    way = f" ({opened.flow.way})" if opened.flow.way else ""
-    return f"{opened.job.provider.name}{way} at {', '.join(addresses)}"
+    way = job.provider.flow(job.tables).way
+    return f"{job.provider.name}{f' ({way})' if way else ''} at {', '.join(addresses)}"
 
 
 def _ended(failure: BaseException | None) -> EventName:

@@ -16,6 +16,7 @@ from bulksend.api.source import code_source
 from bulksend.errors import BulksendError, JobError
 from bulksend.job.file import load_job
 from bulksend.job.rows import Rows
+from bulksend.ledger.base import Ledger
 
 __all__ = ["Sender"]
 
@@ -59,7 +60,9 @@ class Sender:
     async def __aenter__(self) -> Self:
         opened = self._stack.enter_context(open_job(self._job, rows_from_code=True))
         try:
-            problems = secret_problems(opened) + opened.renderer.static_problems()
+            problems = secret_problems(opened)
+            if not await _is_known(open_ledger(self._ledger, self._job.base_dir), self._job.name):
+                problems += opened.renderer.static_problems()  # what was begun in time is gone on with
             if problems:
                 raise JobError(problems)
             check_due(self._job, time.time(), self._observers)
@@ -93,3 +96,11 @@ class Sender:
                 wrong.report = report
         finally:
             await self._stack.aclose()
+
+
+async def _is_known(ledger: Ledger, name: str) -> bool:
+    """Say whether the job was begun; closes the ledger again."""
+    try:
+        return await ledger.open(create=False) and await ledger.find_job(name) is not None
+    finally:
+        await ledger.close()

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from bulksend.api.opening import ledger_path, naming, open_ledger
 from bulksend.api.report import Failure, Report
 from bulksend.api.run import JobSource
-from bulksend.api.running import failures_of
+from bulksend.api.running import failures_of, vendor_of
 from bulksend.errors import JobError, JobLockedError, Problem
 from bulksend.job.file import load_job
 from bulksend.job.spec import Job
@@ -64,6 +64,7 @@ async def status_async(
         last = record.summary
         calls = last.get("calls") if isinstance(last.get("calls"), dict) else {}
         endpoints = last.get("endpoints") if isinstance(last.get("endpoints"), dict) else {}
+        campaigns = last.get("campaigns")
         assert isinstance(calls, dict)
         assert isinstance(endpoints, dict)
         counts = record.counts
@@ -88,6 +89,7 @@ async def status_async(
             elapsed_s=elapsed_s if isinstance(elapsed_s, int | float) else 0.0,
             rate_per_min=rate if isinstance(rate, int | float) else None,
             endpoints=endpoints,
+            campaigns=campaigns if isinstance(campaigns, dict) else {},
             failures=await failures_of(store, record.id),
             started_at=record.started_at,
             finished_at=record.finished_at,
@@ -129,7 +131,7 @@ async def resolve_async(
             raise JobError(f"a key cannot be both accepted and resent: {', '.join(sorted(both))}")
         if not (accept or resend or accept_all or resend_all):
             return 0, 0, [one for one in await failures_of(store, record.id) if one.state is State.UNKNOWN]
-        before, _ = await store.start_job(loaded.name, "bulksend resolve")
+        before, _ = await store.start_job(loaded.name, "bulksend resolve", vendor=vendor_of(loaded))
         try:
             keys = {**dict.fromkeys(accept, State.ACCEPTED), **dict.fromkeys(resend, State.PENDING)}
             known = await store.look_up(record.id, Scope.SEND, list(keys))

@@ -29,7 +29,13 @@ def emulate(
     ] = [],
     latency: Annotated[str, typer.Option("--latency", metavar="TIME", help="20ms, or 20ms±10ms.")] = "0",
     fault: Annotated[
-        list[str], typer.Option("--fault", metavar="[ENDPOINT=]KIND:SHARE", help="reset-after:1%, 429:0.5%, …")
+        list[str],
+        typer.Option(
+            "--fault",
+            metavar="[ENDPOINT=]KIND:SHARE",
+            help="429, 429-retry-after=1, 424, 500, 503, 500-after, reset-before, reset-after, slow=2s, truncated or "
+            "not-json; reset-after:1%.",
+        ),
     ] = [],
     accounts: Annotated[int, typer.Option("--accounts", min=1, help="How many sets of credentials it accepts.")] = 1,
     campaign: Annotated[

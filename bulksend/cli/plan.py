@@ -63,8 +63,12 @@ def _print(planned: Plan) -> None:
         note = "" if one.documented else " (not published: a careful start)"
         mark = "  <- bottleneck" if name == planned.bottleneck else ""
         calls = f"{one.calls:,} {'call' if one.calls == 1 else 'calls'}"
-        typer.echo(f"  {name}: {calls} at {one.limit}{note}, {format_duration(one.duration_s)}{mark}")
-    typer.echo(f"  ETA         {format_duration(planned.eta_s)}")
+        takes = f", {format_duration(one.duration_s)}" if planned.eta_s is not None else ""
+        typer.echo(f"  {name}: {calls} at {one.limit}{note}{takes}{mark}")
+    if not pending:
+        typer.echo("  nothing is left to send")
+    elif planned.eta_s is not None:
+        typer.echo(f"  ETA         {format_duration(planned.eta_s)}")
     for sample in planned.samples:
         of = f" for key {sample.key} (row {sample.row})" if sample.key else ""
         typer.echo(f"  {sample.endpoint}{of}:")

@@ -117,7 +117,8 @@ def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:
     if report.rejected + report.unknown > min(5, len(report.failures)) and report.failures:
         yield f"  … and {report.rejected + report.unknown - min(5, len(report.failures)):,} more"
     if report.unknown:
-        yield "  An unknown send may have arrived. Settle it: bulksend resolve JOB --accept|--resend KEY..."
+        yield "  An unknown send may have arrived. Where the vendor can tell, the next run asks it; else, on your word:"
+        yield "  bulksend resolve JOB --accept|--resend KEY..."
 
 
 def _endpoint(stats: Mapping[str, object]) -> str:

@@ -61,7 +61,8 @@ def resolve(
 ) -> None:
     """Settle sends whose fate is unknown, on your word; lists them when neither --accept nor --resend is given.
 
-    Insider has no route that tells whether a launch arrived: look in the vendor's panel, then say so here.
+    What a vendor can be asked for, the next run looks up by itself; nobody can be asked whether a launch of Insider
+    arrived, so look in its panel, then say so here.
 
     Example: bulksend resolve spring-sale.toml --accept 0007 0012
     """

@@ -21,7 +21,7 @@ from bulksend.engine.retry import (
 from bulksend.engine.stats import EndpointStats
 from bulksend.engine.telling import Teller
 from bulksend.engine.transport import Transport
-from bulksend.errors import InterruptedRunError
+from bulksend.errors import DeniedError, InterruptedRunError, NetworkError
 from bulksend.ledger.base import Ledger
 from bulksend.model import (
     Absent,
@@ -103,6 +103,10 @@ class Caller:
         """Say whether no new call is made any more."""
         return self._stopping
 
+    def now(self) -> float:
+        """Return the time, in seconds since the epoch."""
+        return self._wall()
+
     def is_over(self, account: Account) -> bool:
         """Say whether no new call is made for this account any more."""
         return self._stopping or account.name in self._failed
@@ -124,6 +128,8 @@ class Caller:
         """Make no new call for this account; the others go on."""
         if self.failure is None:
             self.failure = failure
+            if isinstance(failure, DeniedError | NetworkError) and account.name != "default":
+                self.failure = type(failure)(f"account {account.name}: {failure}")
         self._failed.add(account.name)
         self._end_of(account).set()
         in_use = {id(lane.gate) for lane in self._lanes.values() if lane.account.name not in self._failed}
@@ -220,7 +226,7 @@ class Caller:
         async def leave() -> None:
             nonlocal has_left
             await lane.gate.turn(send.account.name)
-            if self.is_over(send.account):
+            if self.is_over(send.account) or step.is_past(self._wall()):
                 raise StoppedError
             if not has_left:
                 has_left = True
@@ -261,7 +267,7 @@ class Caller:
     def _decide(
         self, lane: Lane, step: Step, outcome: Outcome, attempt: int, verdict: Found | Absent | Untold | None
     ) -> Decision:
-        if isinstance(outcome, NotSent) and self.is_over(lane.account):
+        if isinstance(outcome, NotSent) and (self.is_over(lane.account) or step.is_past(self._wall())):
             return Again(outcome.reason)
         return decide(
             outcome,

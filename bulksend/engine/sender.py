@@ -34,8 +34,13 @@ __all__ = ["HELD_MOST", "Sender"]
 
 HELD_MOST = 2048
 """Sends that are rendered and wait, in one stream of them: what memory holds of an audience."""
+TOO_LATE = "not sent: its time has passed"
 LOOKS_MOST = 4
 """How often a lookup is tried whose answer does not come."""
+
+
+class _TooLateError(Exception):
+    """The time of a call has passed while it waited for its turn."""
 
 
 class Sender(Caller):
@@ -128,11 +133,7 @@ class Sender(Caller):
         follow the send to its end, which may take hours and keeps no other from being made.
         """
         if send.invalid is not None:
-            invalid = Invalid(send.key, send.account.name, send.row, send.fingerprint, send.invalid)
-            await self._ledger.record(self.job_id, invalid)
-            settle = Settle(State.REJECTED, reason=send.invalid)
-            self._tell.settled(send, None, settle, 0)
-            return settle
+            return await self._refuse(send, send.invalid)
         refs = list(record.refs) if record is not None else []
         number = record.step if record is not None else 0
         repeats = record.repeats if record is not None else 0
@@ -143,6 +144,8 @@ class Sender(Caller):
             self._tell.settled(send, None, settle, 0)
             return settle
         while True:
+            if scope is Scope.SEND and any(one.is_past(self._wall()) for one in send.steps[number:]):
+                return await self._refuse(send, TOO_LATE)
             step = send.steps[number]
             if step.ref is None:
                 step = msgspec.structs.replace(step, ref=refs[-1] if refs else ref)
@@ -160,6 +163,14 @@ class Sender(Caller):
                 continue
             return settled
 
+    async def _refuse(self, send: Send, reason: str) -> Settle:
+        """Record a send as rejected without a call; it must not be on its way."""
+        invalid = Invalid(send.key, send.account.name, send.row, send.fingerprint, reason)
+        await self._ledger.record(self.job_id, invalid)
+        settle = Settle(State.REJECTED, reason=reason)
+        self._tell.settled(send, None, settle, 0)
+        return settle
+
     async def _deliver_step(self, scope: Scope, send: Send, number: int, step: Step, repeats: int) -> Settle | None:
         lane = self._lane(send.account, step.endpoint)
         attempt = charged = 0
@@ -167,10 +178,14 @@ class Sender(Caller):
         while True:
             attempt += 1
             charged += 1
+            if scope is Scope.SEND and step.is_past(self._wall()):
+                return await self._refuse(send, TOO_LATE)
             if step.every_s:
                 await lane.polls.acquire()
             try:
                 outcome = await self._attempt(lane, scope, send, number, step, repeats, attempt)
+            except _TooLateError:
+                return await self._refuse(send, TOO_LATE)
             finally:
                 if step.every_s:
                     lane.polls.release()
@@ -264,6 +279,8 @@ class Sender(Caller):
             try:
                 if self.is_over(send.account):
                     return None
+                if step.is_past(self._wall()):
+                    raise _TooLateError
                 if not step.endpoint.reads:
                     began = loop.time()
                     intent = Intent(scope, send.key, send.account.name, send.row, number, send.fingerprint)

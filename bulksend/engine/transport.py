@@ -196,6 +196,8 @@ def _reason(wrong: BaseException) -> str:
         case aiohttp.ClientConnectorError():
             said = wrong.os_error.strerror or type(wrong.os_error).__name__
             return f"no connection to {wrong.host}:{wrong.port}: {said}"
+        case _SecondConnectError():
+            return "the connection was closed before the reply, and the request is not sent a second time"
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
             return "the connection was closed without a reply"
         case aiohttp.ClientPayloadError():

@@ -31,12 +31,15 @@ class Checked:
     problems: list[Problem] = field(default_factory=list)
     more: int = 0
     samples: list[Send] = field(default_factory=list)
+    only_late: bool = True
+    """False once something is wrong that was never right."""
     by_account: Counter[str] = field(default_factory=Counter)
     """Sends per account name."""
 
     def add(self, problems: Iterable[Problem]) -> None:
         """Note problems, up to the first hundred."""
         for problem in problems:
+            self.only_late = self.only_late and problem.late
             if len(self.problems) < PROBLEMS_MOST:
                 self.problems.append(problem)
             else:

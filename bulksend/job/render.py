@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
 
 from bulksend.errors import JobError, Problem
 from bulksend.fields import Fault, Kind, did_you_mean, read_table
 from bulksend.job.accounts import Accounts
 from bulksend.job.spec import Job
 from bulksend.job.template import Template, is_blank
-from bulksend.model import Account, Endpoint, Late, Send, Step
+from bulksend.model import Account, Endpoint, Send, Step
 from bulksend.providers import Flow, SendName
 from bulksend.providers.base import SEGMENT
 
@@ -40,9 +43,10 @@ class _Table:
     def __init__(self, job: Job, name: str, endpoint: Endpoint, columns: Sequence[str], *, chunked: bool) -> None:
         self.name = name
         self.endpoint = endpoint
+        self._chunked = chunked
         self._job = job
         self._fields = job.provider.tables[name]
-        raw = job.tables.get(name, {})
+        self._raw = raw = job.tables.get(name, {})
         probe = Template(raw, columns=columns, chunked=chunked)
         static = [field for field in raw if field not in probe.dynamic]
         loose = {path.split(".")[1] for path in job.loose if path.startswith(f"{name}.")}
@@ -71,10 +75,9 @@ class _Table:
     ) -> tuple[Step | None, list[Fault]]:
         """Return the step, and what is wrong; a step that is only late is made all the same."""
         body, blanks = self.template.render(values)
-        if blanks:
-            named = self.template.blanks_by_field(values)
-            return None, [Fault(f"{self.name}.{field}", f"${{{column}}} has no value") for field, column in named]
         provider = self._job.provider
+        if blanks:
+            return None, self._blank_faults(body, values, now)
         body, faults = read_table(self._fields, body, self.name, loose=self._loose, only=self._looked_at)
         faults += provider.check(self.name, body, now=now)
         if self._job.faulty or any(not fault.late for fault in faults):
@@ -84,10 +87,27 @@ class _Table:
             if self._of_segment:
                 segment_id = provider.segment_id(self._job.tables, account) or ""
                 body_bytes = step.body.replace(_SEGMENT, json.dumps(segment_id)[1:-1].encode())
-                step = Step(step.endpoint, body_bytes, step.ref, step.path, step.every_s)
+                step = msgspec.structs.replace(step, body=body_bytes)
         except (TypeError, UnicodeEncodeError):
             return None, [Fault(self.name, "holds a value that JSON cannot carry")]
         return step, faults
+
+    def _blank_faults(self, body: Mapping[str, object], values: Sequence[object], now: float) -> list[Fault]:
+        """Return a fault for each text whose column has no value, and what is wrong with the other fields."""
+        faults: list[Fault] = []
+        blank: set[str] = set()
+        columns = self.template.columns
+        for path, text in _leaves(self._raw, self.name):
+            try:
+                _, names = Template({"text": text}, columns=columns, chunked=self._chunked).render(values)
+            except IndexError:
+                continue
+            faults += [Fault(path, f"${{{name}}} has no value") for name in dict.fromkeys(names)]
+            blank |= {re.split(r"[.\[]", path)[1]} if names else set()
+        others = {field: value for field, value in body.items() if field not in blank}
+        looked_at = [field for field in self._looked_at if field in others]
+        read, more = read_table(self._fields, others, self.name, loose=self._loose, only=looked_at)
+        return faults + more + self._job.provider.check(self.name, read, now=now)
 
 
 class Renderer:
@@ -216,19 +236,16 @@ class Renderer:
         steps: list[Step] = []
         faults: list[Fault] = []
         name = SendName(self.job.name, key)
-        late: Late | None = None
-        for index, table in enumerate(self._steps):
+        for table in self._steps:
             step, wrong_here = table.step(values, account, name, self.now)
             if step is not None:
                 steps.append(step)
-            if wrong_here:
-                faults += wrong_here
-                late = Late(index, f"{wrong_here[0].path} {wrong_here[0].text}")
+            faults += wrong_here
         # A table that is made into two steps tells its faults twice.
         problems = [problem(fault.text, fault.path, late=fault.late) for fault in dict.fromkeys(faults)]
         if not all(fault.late for fault in faults):
             return None, problems
-        return Send(key, number, account, tuple(steps), _fingerprint(steps), rows, late=late), problems
+        return Send(key, number, account, tuple(steps), _fingerprint(steps), rows), problems
 
     def prepare(self, account: Account) -> list[Send]:
         """Return the calls that are made once for an account; the key is what the vendor knows the account by."""
@@ -251,6 +268,18 @@ def _fingerprint(steps: Sequence[Step]) -> int:
         digest.update((step.ref or "").encode())
         digest.update((step.path or "").encode())
     return int.from_bytes(digest.digest(), "big", signed=True)
+
+
+def _leaves(value: object, path: str) -> Iterator[tuple[str, str]]:
+    """Yield path and text of every text in a table, each item of a list by its number."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _leaves(item, f"{path}.{name}")
+    elif isinstance(value, list):
+        for number, item in enumerate(value, 1):
+            yield from _leaves(item, f"{path}[{number}]")
+    elif isinstance(value, str):
+        yield path, value
 
 
 def _texts(value: object, path: str) -> Iterator[tuple[str, object]]:

@@ -111,13 +111,12 @@ class Template:
     written `${column[]}`.
     """
 
-    __slots__ = ("_fields", "_render", "columns", "dynamic")
+    __slots__ = ("_render", "columns", "dynamic")
 
     def __init__(self, tree: Mapping[str, object], *, columns: Sequence[str] = (), chunked: bool = False) -> None:
         order = {name: index for index, name in enumerate(columns)}
         self.dynamic = frozenset(name for name, value in tree.items() if any(_names(value)))
         compiler = _Compiler(order, chunked=chunked)
-        self._fields = {name: compiler.value(value) for name, value in tree.items() if name in self.dynamic}
         self._render = compiler.table(tree)
         self.columns = tuple(order)
 
@@ -127,15 +126,6 @@ class Template:
         rendered = self._render(row, blanks)
         assert isinstance(rendered, dict)
         return rendered, blanks
-
-    def blanks_by_field(self, row: Row) -> list[tuple[str, str]]:
-        """Return field and column for each column without a value, once `render` has told that there are some."""
-        found: dict[tuple[str, str], None] = {}
-        for name, field in self._fields.items():
-            blanks: list[str] = []
-            field(row, blanks)
-            found |= dict.fromkeys((name, column) for column in blanks)
-        return list(found)
 
 
 def _names(value: object) -> Iterator[str]:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
@@ -106,7 +107,7 @@ class Database:
                 return False
             db.execute("PRAGMA synchronous = FULL")
             if create:
-                db.execute("PRAGMA journal_mode = WAL")
+                self._use_wal(db)
             if version == 0:
                 self._make(db)
         except BaseException:
@@ -115,6 +116,22 @@ class Database:
         self._db = db
         self._file = self.path.stat()
         return True
+
+    def _use_wal(self, db: sqlite3.Connection) -> None:
+        """Switch the journal; SQLite does not wait by itself while another process makes the ledger."""
+        until = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as wrong:
+                if (
+                    wrong.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+                    or time.monotonic() > until
+                ):
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def check_file(self) -> None:
         """Raise LedgerError when the open file is not the one at its path any more: what is written would be lost."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote
 
+import msgspec
 import orjson
 
 from bulksend.fields import Fault, Field, Fields, Kind, Zone
@@ -41,7 +42,6 @@ from bulksend.providers.base import (
     Plain,
     SendName,
     Tables,
-    find_past,
     mark_of,
     read_common,
     read_json,
@@ -113,6 +113,7 @@ _BODY: Fields = {
         "How long a push is kept for a device that is off, in words; at most 28 days.",
         least_s=1,
         most_s=TTL_MOST_S,
+        whole_s=True,
     ),
     "gcm_collapse_key": Field(
         Kind.TABLE,
@@ -230,7 +231,11 @@ class Batch(Plain):
 
     def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
         """Check that the push_time is not past, and that custom_payload is JSON."""
-        faults = find_past(table, body, ("push_time",), now)
+        last = _last_moment(body)
+        faults = []
+        if last is not None and last < now:
+            field = "push_time" if "push_time" in body else "local_push_time"
+            faults.append(Fault(f"{table}.{field}", "is in the past", late=True))
         if table in (CREATE.name, UPDATE.name):
             faults += _exclusive(body, table, partial=table == UPDATE.name)
         payload = body.get("custom_payload")
@@ -249,7 +254,7 @@ class Batch(Plain):
         wire["live"] = endpoint is not CREATE
         if endpoint is CREATE_LIVE:
             wire["name"] = f"{wire['name']} [{mark_of(account, name)}]"
-        return self.request(endpoint, wire, account, ref=None)
+        return msgspec.structs.replace(self.request(endpoint, wire, account, ref=None), not_after=_last_moment(body))
 
     def request(self, endpoint: Endpoint, body: Mapping[str, object], account: Account, *, ref: str | None) -> Step:
         """Write any call; push_time goes out in UTC without a zone, time_to_live in whole seconds."""
@@ -361,6 +366,16 @@ def _list_probe(wanted: str, page: int) -> Probe:
     # Pages overlap, since others may create in the meantime: the list is newest first.
     query = {"from": page * (LIST_PAGE - 10), "limit": LIST_PAGE, "from_api": True}
     return Probe(Step(LIST, path=with_query(LIST.path, query)), wanted, PROBE_PAGES - 1 - page)
+
+
+def _last_moment(body: Mapping[str, object]) -> float | None:
+    """Return when a campaign's time has come for everybody: a local one comes last twelve hours west of Greenwich."""
+    at, local = body.get("push_time"), body.get("local_push_time")
+    if isinstance(at, float):
+        return at
+    if isinstance(local, str) and "${" not in local:
+        return datetime.fromisoformat(local).replace(tzinfo=UTC).timestamp() + 12 * 3600
+    return None
 
 
 def _exclusive(body: Mapping[str, object], path: str, *, partial: bool = False) -> list[Fault]:

@@ -78,6 +78,7 @@ _LAUNCH_BODY: Fields = {
         required=True,
         least_s=1,
         most_s=TTL_MOST_S,
+        whole_s=True,
     ),
     "language": _LOCALE,
     "target": Field(
@@ -246,6 +247,8 @@ class Insider(Plain):
         """Write any call's body; a delete has one too, and the statistics' `ref` is one of their three routes."""
         if endpoint is STATISTICS and ref not in STATISTICS_REFS:
             raise ValueError(f"ref must be one of {', '.join(STATISTICS_REFS)}")
+        if ref == "campaign-metrics" and "campaign_id" not in body:
+            raise ValueError("campaign_id is required for campaign-metrics: the builderId of overall-metrics")
         wire: dict[str, object] = {"partner_id": account.ids["partner_id"], **body}
         if "ttl" in wire:
             ttl_s = wire["ttl"]

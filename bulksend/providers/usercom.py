@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import msgspec
 import orjson
 
 from bulksend.fields import Fault, Field, Fields, Kind
@@ -88,6 +89,7 @@ _ETA = Field(Kind.DATETIME, "When it is sent, with a zone; without it, at once."
 _TTL = Field(
     Kind.DURATION,
     "How long a message is kept for a user who is away, in words; 3 days by default.",
+    whole_s=True,
     least_s=1,
     most_s=TTL_MOST_S,
 )
@@ -152,11 +154,16 @@ class Usercom(Plain):
     ) -> Step:
         """Write the body with a mark at the end of its name."""
         marked = f"{body['name']} [{mark_of(account, name)}]"
-        return self.request(endpoint, {**body, "name": marked}, account, ref=None)
+        step = self.request(endpoint, {**body, "name": marked}, account, ref=None)
+        eta = body.get("eta")
+        return msgspec.structs.replace(step, not_after=eta if isinstance(eta, float) else None)
 
     def request(self, endpoint: Endpoint, body: Mapping[str, object], account: Account, *, ref: str | None) -> Step:
         """Write any call; eta is sent as UTC, ttl as whole seconds."""
         if endpoint.reads:
+            if isinstance(cursor := body.get("cursor"), str):
+                # Also as it stands in the `next` of the page before: the whole address, or its part.
+                body = {**body, "cursor": _cursor(cursor) or unquote(cursor)}
             return Step(endpoint, ref=ref, path=with_query(endpoint.path, body))
         wire = dict(body)
         if isinstance(eta := wire.get("eta"), float):

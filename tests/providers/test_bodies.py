@@ -230,10 +230,17 @@ def test_a_delete_has_a_body_with_the_partner() -> None:
 @pytest.mark.parametrize("route", ["overall-metrics", "campaign-metrics", "top-metrics"])
 def test_the_statistics_are_three_routes_of_one_limit(route: str) -> None:
     body: dict[str, object] = {"start_date": "2026-04-01", "end_date": "2026-04-02", "page": 1, "per_page": 20}
+    if route == "campaign-metrics":
+        body["campaign_id"] = 1025696
     step = INSIDER.request(endpoint("insider.statistics"), body, ACCOUNT, ref=route)
     call = INSIDER.call(step, ACCOUNT, {}, repeats=0)
     assert call.url == f"{ACCOUNT.base_url}/v1/statistics/{route}"
     assert orjson.loads(call.body) == {"partner_id": "shop1", **body}
+
+
+def test_the_metrics_of_a_campaign_need_its_id() -> None:
+    with pytest.raises(ValueError, match="campaign_id is required"):
+        INSIDER.request(endpoint("insider.statistics"), {}, ACCOUNT, ref="campaign-metrics")
 
 
 @pytest.mark.parametrize("ref", [None, "", "25696", "../single/25696", "Overall-metrics"])

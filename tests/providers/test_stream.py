@@ -291,7 +291,7 @@ MEMBERS = "launch.channel_template.members_template"
 @pytest.mark.parametrize(
     ("table", "change", "path", "words"),
     [
-        ("launch", {"id": "mine"}, "launch.id", "unknown field"),
+        ("launch", {"id": "mine"}, "launch.id", "is not given"),
         ("launch", {"sender_id": ...}, "launch.sender_id", "required"),
         ("launch", {"sender_id": "x" * 256}, "launch.sender_id", "at most 255"),
         ("launch", {"message_template": ...}, "launch.message_template", "required"),

@@ -175,7 +175,7 @@ def test_pages_are_asked_for_by_their_cursor() -> None:
         ({"eta": 1775044800}, "launch.eta", "date and time"),
         ({"eta": "9999-12-31T23:59:59-01:00"}, "launch.eta", "past what a date can be"),
         ({"ttl": "0s"}, "launch.ttl", "at least 1 s"),
-        ({"ttl": "29 days"}, "launch.ttl", "longer than 672 hours"),
+        ({"ttl": "29 days"}, "launch.ttl", "longer than 28 days"),
         ({"ttl": 86400}, "launch.ttl", "in words"),
         ({"category": 7}, "launch.category", "unknown"),
         ({"id": 7}, "launch.id", "unknown"),

@@ -223,7 +223,7 @@ IN_THE_JOB_FILE: dict[str, Case] = {
     "ttl without a unit": Case(
         ('job.toml:«ttl»: launch.ttl: *write the unit, such as "86400 seconds"',), (("1 day", "86400"),)
     ),
-    "ttl is a number": Case(("job.toml:«ttl»: launch.ttl: must be a duration*not a number",), (('"1 day"', "86400"),)),
+    "ttl is a number": Case(("job.toml:«ttl»: launch.ttl: must be a duration*not a number*",), (('"1 day"', "86400"),)),
     "ttl of an unknown unit": Case(
         ("job.toml:«ttl»: launch.ttl: unknown unit 'fortnight'*",), (("1 day", "1 fortnight"),)
     ),

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote, urlencode
 from uuid import NAMESPACE_URL, uuid5
 
+import msgspec
 import orjson
 
 from bulksend.fields import Fault, Field, Fields, Kind
@@ -147,7 +148,9 @@ class Stream:
         if endpoint is CAMPAIGN_CREATE:
             made = _made_id(account, "campaign", name.job, name.key)
             return self.request(endpoint, {"id": made, **body}, account, ref=made)
-        return self.request(endpoint, body, account, ref=None)
+        times = [at for name in _DATES if isinstance(at := body.get(name), float)]
+        step = self.request(endpoint, body, account, ref=None)
+        return msgspec.structs.replace(step, not_after=min(times, default=None))
 
     def request(self, endpoint: Endpoint, body: Mapping[str, object], account: Account, *, ref: str | None) -> Step:
         """Write any call: times as RFC 3339 in UTC, what a read asks for in the query."""
@@ -259,6 +262,8 @@ def _review_ways(segment: Mapping[str, object], path: str) -> list[Fault]:
 def _review_campaign(body: Mapping[str, object], path: str) -> list[Fault]:
     """A campaign goes to segments or to users, and channels can be made only as a template says."""
     faults = []
+    if path == CAMPAIGN_CREATE.name and "segment_ids" not in body and "user_ids" not in body:
+        faults.append(Fault(f"{path}.segment_ids", "is required: segments, or user_ids in their place"))
     if "segment_ids" in body and "user_ids" in body:
         faults.append(Fault(f"{path}.user_ids", "stands beside segment_ids: a campaign has one of the two"))
     channel = body.get("channel_template")

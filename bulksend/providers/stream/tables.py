@@ -159,7 +159,14 @@ TABLES: Mapping[str, Fields] = {
         **_SEGMENT,
         "create": Field(Kind.BOOLEAN, "true: made where there is none of this name yet.", fixed=True),
     },
-    "launch": {name: one for name, one in _CAMPAIGN.items() if name != "id"},  # its id is ours: see provider.py
+    "launch": {
+        **_CAMPAIGN,
+        "id": Field(
+            Kind.TEXT,
+            "The campaign's id is made here.",
+            refused="is not given: it follows from account, job and key, so that none is made twice",
+        ),
+    },
     "start": _START_BODY,
     "watch": {
         "every": Field(
