@@ -222,9 +222,7 @@ def test_a_payload_that_changed_between_create_and_start_is_told(begun: int, tmp
     )
 
 
-@pytest.mark.parametrize(
-    "canary", [pytest.param(1), 0]
-)
+@pytest.mark.parametrize("canary", [pytest.param(1), 0])
 def test_a_begun_send_that_changed_is_told_in_the_canary_of_several_accounts(canary: int, tmp_path: Path) -> None:
     script = Script({"create": MADE, "update": reply(200)})
     job = job_of("batch", policy={"canary": canary} if canary else {})
