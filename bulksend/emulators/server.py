@@ -17,10 +17,10 @@ from types import MappingProxyType
 from typing import Final
 
 import orjson
-from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from bulksend.emulators import Account, Call, Hook, ProviderSpec, Reply, Setup, batch, insider, stream, usercom
+from bulksend.emulators import Account, Call, ProviderSpec, Reply, Setup, batch, insider, stream, usercom
 from bulksend.emulators.faults import (
     NO_LATENCY,
     Fault,
@@ -32,6 +32,7 @@ from bulksend.emulators.faults import (
     parse_fault,
     parse_latency,
 )
+from bulksend.emulators.hooks import post_hooks
 from bulksend.emulators.window import Limit, Window, parse_limit
 
 __all__ = ["EmulatorConfig", "serve"]
@@ -43,9 +44,6 @@ _KEEPALIVE_S: Final = 75.0
 _SHUTDOWN_S: Final = 0.5  # how long calls in flight are waited for at the end
 _BACKLOG: Final = 1024
 _MAX_BODY_BYTES: Final = 64 * 2**20
-_HOOK_POLL_S: Final = 0.02
-_HOOK_TRIES: Final = 3
-_HOOK_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +242,8 @@ class _Emulator:
         return answer
 
     async def send_hooks(self, url: str) -> None:
-        """Post the provider's webhooks as they fall due, for as long as this runs; each is tried three times."""
-        async with ClientSession(timeout=ClientTimeout(total=_HOOK_TIMEOUT_S)) as session, asyncio.TaskGroup() as posts:
-            while True:
-                for hook in self._provider.hooks(self._now_s()):
-                    posts.create_task(_post(session, url, hook))
-                await asyncio.sleep(_HOOK_POLL_S)
+        """Post the provider's webhooks as they fall due, for as long as this runs."""
+        await post_hooks(url, lambda: self._provider.hooks(self._now_s()))
 
     def _now_s(self) -> float:
         return time.monotonic() - self._started_s
@@ -339,18 +333,6 @@ def _respond(reply: Reply) -> web.Response:
         return web.Response(status=reply.status, headers=reply.headers)
     body = orjson.dumps(reply.body)
     return web.Response(body=body, status=reply.status, headers=reply.headers, content_type="application/json")
-
-
-async def _post(session: ClientSession, url: str, hook: Hook) -> None:
-    for attempt in range(1, _HOOK_TRIES + 1):
-        headers = {"Content-Type": "application/json", "X-Webhook-Attempt": str(attempt), **hook.headers}
-        try:
-            async with session.post(url, data=hook.body, headers=headers) as response:
-                if response.ok:
-                    return
-        except (ClientError, OSError, TimeoutError):
-            pass  # nobody listens yet, or no more
-        await asyncio.sleep(attempt * 0.2)
 
 
 def _retry_after(reply: Reply, seconds: float) -> Reply:
