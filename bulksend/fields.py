@@ -257,8 +257,10 @@ def _read_duration(spec: Field, value: object) -> float:
         hint = f': for seconds write "{value} s"' if isinstance(value, int) and not isinstance(value, bool) else ""
         raise ValueError(f'must be a duration in words such as "1 day", not {_called(value)}{hint}')
     seconds = parse_duration(value)
-    if spec.whole_s and seconds != int(seconds):
-        raise ValueError("must be whole seconds")
+    if spec.whole_s:
+        if abs(seconds - round(seconds)) > 1e-6:
+            raise ValueError("must be whole seconds")
+        seconds = float(round(seconds))  # "4.1 min" is a hair off
     if spec.least_s is not None and seconds < spec.least_s:
         raise ValueError(f"must be at least {spec.least_s:g} s")
     if spec.most_s is not None and seconds > spec.most_s:

@@ -286,9 +286,12 @@ class Launch:
                 if record is not None and record.step > 0:
                     if record.fingerprint != send.fingerprint:
                         self._tell_changed(send, record)
-                    if send.invalid is not None or record.account != send.account.name:
-                        self.held_back.add(send.key)  # the vendor has a part of it that its row does not fit any more
+                    other = self._is_others(send, record)
+                    if send.invalid is not None or other:
+                        # The vendor has a part of it that its row does not fit any more.
+                        self._hold_back(send, "for another account" if other else "with a row that was fit")
                         continue
+                self.held_back.discard(send.key)
                 self._under_way[send.key] = send.row
                 batch.append((send, record))
                 continue
@@ -300,6 +303,19 @@ class Launch:
             if record.fingerprint != send.fingerprint:
                 self._tell_changed(send, record)
         return batch
+
+    def _is_others(self, send: Send, record: SendRecord) -> bool:
+        """Say whether what the vendor has of a send was made for another account than its row names now."""
+        return self._renderer.accounts.is_other(record.account, send.account.name)
+
+    def _hold_back(self, send: Send, begun: str) -> None:
+        """Leave a send between two steps as it is, and say so once."""
+        if send.key in self.held_back:
+            return
+        self.held_back.add(send.key)
+        reason = f"begun {begun}; it is not gone on with"
+        job, account = self._sender.job, send.account.name
+        self._observe(Event(EventName.SEND_CHANGED, job, account=account, key=send.key, row=send.row, reason=reason))
 
     def _tell_changed(self, send: Send, record: SendRecord) -> None:
         if record.state is State.PENDING:
@@ -335,7 +351,7 @@ class Launch:
 
     async def _reopen(self, send: Send, record: SendRecord) -> Known | None:
         """Settle an unknown by a lookup, or make it pending where its call can, or may, be made again."""
-        if record.step >= len(send.steps) or self._sender.is_over(send.account):
+        if record.step >= len(send.steps) or self._sender.is_over(send.account) or self._is_others(send, record):
             return None
         step = send.steps[record.step]
         if step.ref is None:

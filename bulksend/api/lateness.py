@@ -32,6 +32,11 @@ async def is_late(opened: Opened, ledger: Ledger, executor: Executor, *, limit: 
             begun = await ledger.look_up(record.id, Scope.SEND, chunks)
             if any(chunk not in begun or begun[chunk].step < sending for chunk in chunks):
                 return True
+        assert audience is not None
+        async for some in batches_in(executor, audience.rows([spec.key], limit=limit)):
+            keys = [str(row[0]) for row in some]
+            if len(await ledger.members_of(record.id, keys)) < len(keys):
+                return True  # a row that is in no chunk yet
         return False
 
     def render(rows: Sequence[Row], first: int) -> list[Send]:

@@ -225,7 +225,7 @@ def _plan(opened: Opened, checked: Checked, settled: int, made: _Made, warnings:
         endpoints[endpoint.name] = EndpointPlan(
             pending, str(limit), endpoint.documented or endpoint.name in job.limits, duration_s
         )
-    called = [name for name, one in endpoints.items() if one.calls]
+    called = [endpoint.name for _, endpoint in flow.steps if endpoints[endpoint.name].calls]
     known = bool(called) and not checked.problems
     bottleneck = max(called, key=lambda name: endpoints[name].duration_s) if known else None
     return Plan(

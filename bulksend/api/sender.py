@@ -17,6 +17,7 @@ from bulksend.errors import BulksendError, JobError
 from bulksend.job.file import load_job
 from bulksend.job.rows import Rows
 from bulksend.ledger.base import Ledger
+from bulksend.model import State
 
 __all__ = ["Sender"]
 
@@ -61,7 +62,7 @@ class Sender:
         opened = self._stack.enter_context(open_job(self._job, rows_from_code=True))
         try:
             problems = secret_problems(opened)
-            if not await _is_known(open_ledger(self._ledger, self._job.base_dir), self._job.name):
+            if not await _has_begun(open_ledger(self._ledger, self._job.base_dir), self._job.name):
                 problems += opened.renderer.static_problems()  # what was begun in time is gone on with
             if problems:
                 raise JobError(problems)
@@ -98,9 +99,17 @@ class Sender:
             await self._stack.aclose()
 
 
-async def _is_known(ledger: Ledger, name: str) -> bool:
-    """Say whether the job was begun; closes the ledger again."""
+async def _has_begun(ledger: Ledger, name: str) -> bool:
+    """Say whether sends of the job stand between two steps, or are of unknown fate; closes the ledger again."""
     try:
-        return await ledger.open(create=False) and await ledger.find_job(name) is not None
+        record = await ledger.find_job(name) if await ledger.open(create=False) else None
+        if record is None:
+            return False
+        if record.counts.unknown or record.counts.sending:
+            return True
+        async for page in ledger.by_state(record.id, State.PENDING):
+            if any(one.step for one in page):
+                return True
+        return False
     finally:
         await ledger.close()

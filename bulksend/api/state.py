@@ -131,7 +131,10 @@ async def resolve_async(
             raise JobError(f"a key cannot be both accepted and resent: {', '.join(sorted(both))}")
         if not (accept or resend or accept_all or resend_all):
             return 0, 0, [one for one in await failures_of(store, record.id) if one.state is State.UNKNOWN]
-        before, _ = await store.start_job(loaded.name, "bulksend resolve", vendor=vendor_of(loaded))
+        way = vendor_of(loaded).partition(" at ")[0]
+        if record.vendor is not None and record.vendor.partition(" at ")[0] != way:
+            raise JobError(f'the job "{loaded.name}" was sent by {record.vendor} before, now its file says {way}')
+        before, _ = await store.start_job(loaded.name, "bulksend resolve")
         try:
             keys = {**dict.fromkeys(accept, State.ACCEPTED), **dict.fromkeys(resend, State.PENDING)}
             known = await store.look_up(record.id, Scope.SEND, list(keys))

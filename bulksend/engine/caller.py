@@ -206,7 +206,8 @@ class Caller:
         if isinstance(outcome, Throttled):
             self.throttled += 1
             self._stats(step.endpoint).throttled += 1
-        self._count_episode(lane, outcome)
+        if not (isinstance(outcome, NotSent) and step.is_past(self._wall())):
+            self._count_episode(lane, outcome)
 
     async def _exchange(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Unpack
@@ -21,6 +22,7 @@ from bulksend.model import (
     NotSent,
     Outcome,
     Probe,
+    Repeat,
     Reply,
     Send,
     State,
@@ -35,6 +37,7 @@ __all__ = ["HELD_MOST", "Sender"]
 HELD_MOST = 2048
 """Sends that are rendered and wait, in one stream of them: what memory holds of an audience."""
 TOO_LATE = "not sent: its time has passed"
+MAYBE_TOO_LATE = "an earlier call may have arrived, and the time to make it again has passed"
 LOOKS_MOST = 4
 """How often a lookup is tried whose answer does not come."""
 
@@ -80,7 +83,9 @@ class Sender(Caller):
                     held.release()
 
             try:
-                ref = None if send.invalid is not None else await ref_of(send)
+                begun = send.steps[0 if record is None else record.step :]
+                useless = send.invalid is not None or any(step.is_past(self._wall()) for step in begun)
+                ref = None if useless else await ref_of(send)
                 settle = await self.deliver(Scope.SEND, send, record, ref=ref, watching=let_go)
                 if settle is not None:
                     settled(send, settle)
@@ -144,9 +149,9 @@ class Sender(Caller):
             self._tell.settled(send, None, settle, 0)
             return settle
         while True:
-            if scope is Scope.SEND and any(one.is_past(self._wall()) for one in send.steps[number:]):
-                return await self._refuse(send, TOO_LATE)
-            step = send.steps[number]
+            # A step is of no use once a later one's time has passed.
+            times = [one.not_after for one in send.steps[number:] if one.not_after is not None]
+            step = msgspec.structs.replace(send.steps[number], not_after=min(times, default=None))
             if step.ref is None:
                 step = msgspec.structs.replace(step, ref=refs[-1] if refs else ref)
             if step.endpoint.reads:
@@ -162,6 +167,16 @@ class Sender(Caller):
                 number, repeats = number + 1, 0
                 continue
             return settled
+
+    async def _too_late(self, send: Send, number: int, step: Step, repeats: int) -> Settle:
+        """Settle a send whose time has passed: rejected, unless an earlier call may have had its effect."""
+        if not repeats or step.endpoint.repeat is Repeat.SAFE:
+            return await self._refuse(send, TOO_LATE)
+        settle = Settle(State.UNKNOWN, reason=MAYBE_TOO_LATE)
+        change = Change(Scope.SEND, send.key, State.PENDING, settle.state, number, reason=settle.reason)
+        await self._ledger.record(self.job_id, change)
+        self._tell.settled(send, step.endpoint, settle, 0)
+        return settle
 
     async def _refuse(self, send: Send, reason: str) -> Settle:
         """Record a send as rejected without a call; it must not be on its way."""
@@ -179,13 +194,13 @@ class Sender(Caller):
             attempt += 1
             charged += 1
             if scope is Scope.SEND and step.is_past(self._wall()):
-                return await self._refuse(send, TOO_LATE)
+                return await self._too_late(send, number, step, repeats)
             if step.every_s:
                 await lane.polls.acquire()
             try:
                 outcome = await self._attempt(lane, scope, send, number, step, repeats, attempt)
             except _TooLateError:
-                return await self._refuse(send, TOO_LATE)
+                return await self._too_late(send, number, step, repeats)
             finally:
                 if step.every_s:
                     lane.polls.release()
@@ -224,6 +239,8 @@ class Sender(Caller):
             if self.is_over(send.account):
                 self._tell.returned(send, step.endpoint, attempt, decision)
                 return None
+            if scope is Scope.SEND and step.is_past(self._wall()) and isinstance(outcome, NotSent):
+                continue  # its time passed at the gate: nothing of it was the vendor's or the network's doing
             if decision.progress is not None:
                 charged = 0
                 self._tell.watched(send, step.endpoint, decision.progress)
@@ -265,8 +282,9 @@ class Sender(Caller):
         loop = asyncio.get_running_loop()
         await lane.in_flight.acquire()
         try:
-            while not self.is_over(send.account) and lane.gate.paused_for_s > 0:
-                await self._wait(lane.gate.paused_for_s, send.account)
+            while not self.is_over(send.account) and lane.gate.paused_for_s > 0 and not step.is_past(self._wall()):
+                left_s = math.inf if step.not_after is None else step.not_after - self._wall() + 0.001
+                await self._wait(min(lane.gate.paused_for_s, left_s), send.account)
             await lane.ahead.acquire()
             ahead = True
 
@@ -279,7 +297,7 @@ class Sender(Caller):
             try:
                 if self.is_over(send.account):
                     return None
-                if step.is_past(self._wall()):
+                if scope is Scope.SEND and step.is_past(self._wall()):
                     raise _TooLateError
                 if not step.endpoint.reads:
                     began = loop.time()

@@ -94,6 +94,10 @@ class Accounts:
         self.unset: dict[tuple[str, str], int] = {}
         """For how many accounts a secret was not there, by field and source, where that is no error."""
 
+    def is_other(self, before: str, now: str) -> bool:
+        """Say whether two names are of two accounts; a name that the job does not have any more may be a new name's."""
+        return before != now and (before in self._specs or (self._chooser is None and bool(self.columns)))
+
     @property
     def made(self) -> list[Account]:
         """Return the accounts so far, in order of first use."""

@@ -13,7 +13,7 @@ from bulksend.errors import JobError, Problem
 from bulksend.fields import Fault, Kind, did_you_mean, read_table
 from bulksend.job.accounts import Accounts
 from bulksend.job.spec import Job
-from bulksend.job.template import Template, is_blank
+from bulksend.job.template import Template, is_blank, placeholders
 from bulksend.model import Account, Endpoint, Send, Step
 from bulksend.providers import Flow, SendName
 from bulksend.providers.base import SEGMENT
@@ -44,6 +44,8 @@ class _Table:
         self.name = name
         self.endpoint = endpoint
         self._chunked = chunked
+        self._leaves: list[tuple[str, Template]] = []
+        """Each text with columns, once a row had none for one of them."""
         self._job = job
         self._fields = job.provider.tables[name]
         self._raw = raw = job.tables.get(name, {})
@@ -96,12 +98,14 @@ class _Table:
         """Return a fault for each text whose column has no value, and what is wrong with the other fields."""
         faults: list[Fault] = []
         blank: set[str] = set()
-        columns = self.template.columns
-        for path, text in _leaves(self._raw, self.name):
-            try:
-                _, names = Template({"text": text}, columns=columns, chunked=self._chunked).render(values)
-            except IndexError:
-                continue
+        if not self._leaves:
+            self._leaves = [
+                (path, Template({"text": text}, columns=self.template.columns, chunked=self._chunked))
+                for path, text in _leaves(self._raw, self.name)
+                if placeholders(text)
+            ]
+        for path, template in self._leaves:
+            _, names = template.render(values)
             faults += [Fault(path, f"${{{name}}} has no value") for name in dict.fromkeys(names)]
             blank |= {re.split(r"[.\[]", path)[1]} if names else set()
         others = {field: value for field, value in body.items() if field not in blank}

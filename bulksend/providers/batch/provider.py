@@ -278,9 +278,13 @@ def _last_moment(body: Mapping[str, object]) -> float | None:
     at, local = body.get("push_time"), body.get("local_push_time")
     if isinstance(at, float):
         return at
-    if isinstance(local, str) and "${" not in local:
-        return datetime.fromisoformat(local).replace(tzinfo=UTC).timestamp() + 12 * 3600
-    return None
+    try:
+        when = datetime.fromisoformat(local) if isinstance(local, str) else local
+    except ValueError:
+        return None  # told with the field
+    if not isinstance(when, datetime) or not 1970 < when.year < 9999:
+        return None
+    return when.replace(tzinfo=UTC).timestamp() + 12 * 3600
 
 
 def _exclusive(body: Mapping[str, object], path: str, *, partial: bool = False) -> list[Fault]:
