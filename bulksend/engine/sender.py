@@ -149,11 +149,12 @@ class Sender(Caller):
             self._tell.settled(send, None, settle, 0)
             return settle
         while True:
+            step = send.steps[number]
             # A step is of no use once a later one's time has passed.
             times = [one.not_after for one in send.steps[number:] if one.not_after is not None]
-            step = msgspec.structs.replace(send.steps[number], not_after=min(times, default=None))
-            if step.ref is None:
-                step = msgspec.structs.replace(step, ref=refs[-1] if refs else ref)
+            found = step.ref if step.ref is not None else refs[-1] if refs else ref
+            if times or found is not step.ref:
+                step = msgspec.structs.replace(step, ref=found, not_after=min(times, default=None))
             if step.endpoint.reads:
                 watching()
             settled = await self._deliver_step(scope, send, number, step, repeats)
