@@ -195,6 +195,8 @@ class Gate:
                 await asyncio.sleep(due - loop.time())
             if lease is not self._lease or loop.time() < self._paused_until:
                 continue  # paused in the meantime: the token belongs to a lease that is gone
+            if loop.time() > due + self._bucket_in_use.lateness_s:
+                continue  # lost in a stall while it was waited for: the next one may be due at once
             self._used += 1
             if self._next is None and self._waiters and self._used * 2 >= lease.tokens:
                 self._next = loop.create_task(self._take())

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bulksend.engine.limiter import Gate, StoppedError
@@ -92,6 +92,7 @@ gaps = st.lists(st.one_of(st.just(0.0), st.floats(0, 0.05), st.floats(0, 3), st.
     pauses=st.lists(st.tuples(st.floats(0, 100), st.floats(0, 20)), max_size=2),
     seed=st.integers(0, 2**32),
 )
+@example(limit="1/s", gaps=[0.0, 0.0], clump=29, stalls=[(59.95, 1.0)], pauses=[], seed=0)
 def test_no_window_over_the_limit_at_the_server(
     tmp_path_factory: pytest.TempPathFactory,
     limit: str,
