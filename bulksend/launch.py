@@ -19,7 +19,7 @@ from bulksend.ledger.base import Change, Ledger, Scope, SendRecord
 from bulksend.model import Absent, Event, EventName, Found, Repeat, Send, State, Untold
 from bulksend.prepare import Prepared
 
-__all__ = ["Launch", "SendSource", "Source", "is_too_late"]
+__all__ = ["Launch", "Source", "is_too_late"]
 
 LOOK_UP = 500
 RESENDS_MOST = 1

@@ -46,6 +46,7 @@ from bulksend.providers import Provider
 __all__ = ["Caller", "Surroundings"]
 
 THROTTLED_MOST = 10
+"""How often a call by itself lets itself be told to wait."""
 
 
 class Surroundings(TypedDict):
@@ -161,7 +162,7 @@ class Caller:
     ) -> tuple[Reply | None, Outcome | None]:
         """Make a call to its outcome, by itself: nothing of it stands in the ledger, and nothing repeats it later.
 
-        Repeated only as far as that does no harm, `tries` times at most; told to wait ten times in a row, it ends as
+        Repeated only as far as that does no harm, `tries` times at most; told to wait more than ten times, it ends as
         throttled. No outcome where the run has ended before.
         """
         lane = self._lane(send.account, step.endpoint)

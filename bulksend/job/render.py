@@ -117,7 +117,8 @@ class _Table:
 class Renderer:
     """Makes the sends of a job. `columns` is what it needs of each row, the key first.
 
-    `now`, in seconds since the epoch, is what times to come are held against, for the whole run.
+    `now`, in seconds since the epoch, is what times to come are held against as rows are looked at; rows from code move
+    it on. That a time has not passed when its call leaves is the sender's business.
     """
 
     def __init__(self, job: Job, flow: Flow, accounts: Accounts, *, now: float) -> None:
