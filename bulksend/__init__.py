@@ -34,8 +34,9 @@ if TYPE_CHECKING:
         SendsFailedError,
         WebhookError,
     )
+    from bulksend.event import Event, EventName
     from bulksend.job.schema import job_schema
-    from bulksend.model import Event, EventName, JobState, State
+    from bulksend.model import JobState, State
     from bulksend.providers.stream.webhook import CampaignEvent, read_webhook
 
 __all__ = [
@@ -84,8 +85,8 @@ _ROOMS = {
     "Answer": "api.client",
     "CampaignEvent": "providers.stream.webhook",
     "Client": "api.client",
-    "Event": "model",
-    "EventName": "model",
+    "Event": "event",
+    "EventName": "event",
     "Failure": "api.report",
     "JobState": "model",
     "Plan": "api.plan",

@@ -13,10 +13,11 @@ from bulksend.engine.guards import RejectGuard
 from bulksend.engine.retry import Settle
 from bulksend.engine.sender import HELD_MOST, Sender
 from bulksend.errors import GuardError, JobError, Problem
+from bulksend.event import Event, EventName
 from bulksend.job.render import Renderer
 from bulksend.job.spec import Policy
 from bulksend.ledger.base import Change, Ledger, Scope, SendRecord
-from bulksend.model import Absent, Event, EventName, Found, Repeat, Send, State, Untold
+from bulksend.model import Absent, Found, Repeat, Send, State, Untold
 from bulksend.prepare import Prepared
 
 __all__ = ["Launch", "Source", "is_too_late"]

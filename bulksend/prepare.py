@@ -8,9 +8,10 @@ from collections.abc import Callable
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.sender import Sender
 from bulksend.errors import PrepareError
+from bulksend.event import Event, EventName
 from bulksend.job.render import Renderer
 from bulksend.ledger.base import Change, Ledger, Scope
-from bulksend.model import Account, Event, EventName, Repeat, Send, State
+from bulksend.model import Account, Repeat, Send, State
 
 __all__ = ["Prepared"]
 

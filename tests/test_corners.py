@@ -12,12 +12,13 @@ import pytest
 from bulksend.duration import parse_duration
 from bulksend.engine.guards import RejectGuard
 from bulksend.engine.rate import WindowCount
+from bulksend.event import EventName
 from bulksend.fields import Field, Kind, read_table
 from bulksend.job.accounts import Accounts, AccountSpec
 from bulksend.job.lines import key_lines
 from bulksend.job.template import Template, substitute_vars
 from bulksend.ledger.sqlite import SqliteLedger
-from bulksend.model import Accepted, EventName, JobState, Limit, Reply, Step, Window
+from bulksend.model import Accepted, JobState, Limit, Reply, Step, Window
 from bulksend.providers import PROVIDERS
 from tests.engine.test_sender import ACCEPTED, LIMITED_FOR_7_S, Engine, Vendor, in_engine, send_of
 from tests.simulated_time import InlineExecutor

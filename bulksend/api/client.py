@@ -17,10 +17,11 @@ from bulksend.api.refusal import Observer
 from bulksend.engine.caller import Caller
 from bulksend.engine.transport import AiohttpTransport
 from bulksend.errors import CallFailedError, InterruptedRunError, JobError, Problem, RunError
+from bulksend.event import Event
 from bulksend.fields import did_you_mean, read_table, unknown_fields
 from bulksend.job.accounts import Accounts
 from bulksend.job.file import load_account
-from bulksend.model import Accepted, Event, Outcome, Send
+from bulksend.model import Accepted, Outcome, Send
 from bulksend.providers.base import read_json
 
 __all__ = ["Answer", "Client"]

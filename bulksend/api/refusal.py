@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from bulksend.api.report import Report
 from bulksend.duration import format_duration
 from bulksend.errors import GuardError
+from bulksend.event import Event, EventName
 from bulksend.job.check import Checked
 from bulksend.job.spec import Job
-from bulksend.model import Event, EventName, JobState
+from bulksend.model import JobState
 
 __all__ = ["Observer", "check_due", "check_size"]
 

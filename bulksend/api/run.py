@@ -29,10 +29,10 @@ from bulksend.errors import (
     JobLockedError,
     Problem,
 )
+from bulksend.event import Event, EventName
 from bulksend.job.check import Checked
 from bulksend.job.spec import Job
 from bulksend.launch import Source
-from bulksend.model import Event, EventName
 
 __all__ = ["JobSource", "Observer", "run_async"]
 

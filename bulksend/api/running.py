@@ -24,10 +24,11 @@ from bulksend.errors import (
     InterruptedRunError,
     LedgerError,
 )
+from bulksend.event import Event, EventName
 from bulksend.job.spec import Job
 from bulksend.launch import Launch, Source
 from bulksend.ledger.base import Counts, JobRecord, Ledger
-from bulksend.model import Account, Event, EventName, JobState, Repeat, State
+from bulksend.model import Account, JobState, Repeat, State
 from bulksend.providers import SendName
 
 __all__ = ["Run", "failures_of", "vendor_of"]

@@ -22,12 +22,12 @@ from bulksend.engine.stats import EndpointStats
 from bulksend.engine.telling import Teller
 from bulksend.engine.transport import Transport
 from bulksend.errors import DeniedError, InterruptedRunError, NetworkError
+from bulksend.event import Event
 from bulksend.ledger.base import Ledger
 from bulksend.model import (
     Absent,
     Account,
     Endpoint,
-    Event,
     Found,
     Limit,
     Lost,

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from bulksend.engine.lane import Lane
 from bulksend.engine.rate import Bucket
 from bulksend.engine.retry import Again, Settle
-from bulksend.model import Account, Endpoint, Event, EventName, Lost, NotSent, Reply, Send, State
+from bulksend.event import Event, EventName
+from bulksend.model import Account, Endpoint, Lost, NotSent, Reply, Send, State
 
 __all__ = ["Teller"]
 

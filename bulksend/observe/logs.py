@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 import orjson
 
 from bulksend.errors import JobError, Problem
-from bulksend.model import Event, EventName
+from bulksend.event import Event, EventName
 
 __all__ = ["LogFormat", "Logs"]
 

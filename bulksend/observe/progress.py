@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
 from bulksend.duration import format_duration
-from bulksend.model import Event, EventName, Limit
+from bulksend.event import Event, EventName
+from bulksend.model import Limit
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -15,6 +15,7 @@ from typing import Any, Self
 from bulksend.api.running import _can_look_up
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.sender import Sender
+from bulksend.event import Event, EventName
 from bulksend.job.accounts import Accounts
 from bulksend.job.file import load_job
 from bulksend.job.parting import parted
@@ -22,7 +23,7 @@ from bulksend.job.render import Renderer
 from bulksend.launch import Launch, Source
 from bulksend.ledger.base import Change, Intent, Scope, SendRecord
 from bulksend.ledger.sqlite import SqliteLedger
-from bulksend.model import Account, Call, Event, EventName, Lost, NotSent, Reply, Secret, Send, State
+from bulksend.model import Account, Call, Lost, NotSent, Reply, Secret, Send, State
 from bulksend.providers import PROVIDERS
 from tests.simulated_time import InlineExecutor, SimulatedLoop, run_simulated
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from bulksend.errors import DeniedError, LedgerError, NetworkError, PrepareError
-from bulksend.model import Account, Call, EventName, Secret, State
+from bulksend.event import EventName
+from bulksend.model import Account, Call, Secret, State
 from tests.engine.rig import LOST, UNREACHABLE, Rig, Said, Script, account_of, job_of, loop, reply, simulate
 from tests.engine.test_lookups import INSIDER
 

@@ -13,8 +13,9 @@ import orjson
 import pytest
 
 from bulksend.errors import PrepareError
+from bulksend.event import EventName
 from bulksend.ledger.base import Scope
-from bulksend.model import Call, EventName, Reply, State
+from bulksend.model import Call, Reply, State
 from bulksend.providers import SendName
 from bulksend.providers.base import mark_of
 from bulksend.providers.stream.provider import _made_id

@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 import pytest
 
+from bulksend.event import EventName
 from bulksend.launch import Source
-from bulksend.model import EventName, Reply, State
+from bulksend.model import Reply, State
 from tests.engine.rig import LOST, UNREACHABLE, Rig, Script, job_of, loop, reply, simulate
 from tests.engine.test_lookups import (
     BATCH,

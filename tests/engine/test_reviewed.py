@@ -12,10 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
+from bulksend.event import EventName
 from bulksend.job.parting import parted
 from bulksend.launch import Source
 from bulksend.ledger.base import Change, Intent, Scope
-from bulksend.model import Call, EventName, Send, State
+from bulksend.model import Call, Send, State
 from tests.engine.rig import LOST, Rig, Script, account_of, job_of, loop, reply, simulate
 from tests.engine.test_accounts import CREATING, HOUR, SAME, Vendor, partner_of, states_of
 from tests.engine.test_accounts import DENIED as WRONG_TOKEN

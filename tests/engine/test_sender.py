@@ -19,24 +19,10 @@ from bulksend.engine.limiter import StoppedError
 from bulksend.engine.retry import ATTEMPTS_MOST, Settle
 from bulksend.engine.sender import Sender
 from bulksend.errors import DeniedError, LedgerError, NetworkError
+from bulksend.event import Event, EventName
 from bulksend.ledger.base import Change, Counts, Intent, Scope, SendRecord
 from bulksend.ledger.sqlite import SqliteLedger
-from bulksend.model import (
-    Account,
-    Call,
-    Endpoint,
-    Event,
-    EventName,
-    JobState,
-    Limit,
-    Lost,
-    NotSent,
-    Reply,
-    Secret,
-    Send,
-    State,
-    Step,
-)
+from bulksend.model import Account, Call, Endpoint, JobState, Limit, Lost, NotSent, Reply, Secret, Send, State, Step
 from bulksend.providers import PROVIDERS
 from tests.simulated_time import InlineExecutor, SimulatedLoop, run_simulated
 

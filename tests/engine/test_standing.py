@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulksend.engine.retry import Again, decide
-from bulksend.model import Accepted, Call, Endpoint, EventName, Limit, Repeat, Reply, Standing, State, Step, Throttled
+from bulksend.event import EventName
+from bulksend.model import Accepted, Call, Endpoint, Limit, Repeat, Reply, Standing, State, Step, Throttled
 from bulksend.providers import PROVIDERS
 from tests.engine.rig import Rig, Said, Script, job_of, loop, reply, simulate
 from tests.engine.test_lookups import CREATED, ID, STARTED

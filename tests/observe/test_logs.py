@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bulksend.errors import JobError
-from bulksend.model import Event, EventName
+from bulksend.event import Event, EventName
 from bulksend.observe.logs import LogFormat, Logs
 
 FULL = {

@@ -1,0 +1,57 @@
+"""What is told of a run: one frozen value per fact, for logs, metrics and progress."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+__all__ = ["Event", "EventName"]
+
+
+class EventName(StrEnum):
+    """The closed list of what can be logged and counted."""
+
+    RUN_STARTED = "run.started"
+    RUN_STOPPING = "run.stopping"
+    RUN_FINISHED = "run.finished"
+    RUN_STOPPED = "run.stopped"
+    RUN_FAILED = "run.failed"
+    AUDIENCE_CHECKED = "audience.checked"
+    LEDGER_RECOVERED = "ledger.recovered"
+    PREPARE_ACCEPTED = "prepare.accepted"
+    PREPARE_REUSED = "prepare.reused"
+    CANARY_PASSED = "canary.passed"
+    GUARD_STOPPED = "guard.stopped"
+    CALL_MADE = "call.made"
+    SEND_ACCEPTED = "send.accepted"
+    SEND_REJECTED = "send.rejected"
+    SEND_UNKNOWN = "send.unknown"
+    SEND_RETRIED = "send.retried"
+    SEND_RETURNED = "send.returned"
+    SEND_CHANGED = "send.changed"
+    SEND_WATCHED = "send.watched"
+    LIMIT_PAUSED = "limit.paused"
+    LIMIT_CHANGED = "limit.changed"
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One fact, as logs, metrics and progress receive it. Never holds a payload, a header or a secret."""
+
+    name: EventName
+    job: str
+    endpoint: str | None = None
+    account: str | None = None
+    key: str | None = None
+    row: int | None = None
+    attempt: int | None = None
+    status: int | None = None
+    reason: str | None = None
+    ref: str | None = None
+    duration_s: float | None = None
+    wait_s: float | None = None
+    count: int | None = None
+    settled: int | None = None
+    """Of `count`, what an earlier run had settled."""
+    progress: float | None = None
+    """The share of a campaign that the vendor says is done, 0 to 1."""
