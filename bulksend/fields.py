@@ -24,6 +24,7 @@ class Kind(StrEnum):
     DATETIME = 'a date and time such as "2026-04-01T06:00:00Z"'
     LIST = "a list"
     TABLE = "a table"
+    AMOUNT = 'a whole number, or a share such as "10%"'
     ANY = "a value"
 
 
@@ -183,6 +184,8 @@ def _read(spec: Field, value: object, *, loose: bool) -> object:
             return _read_boolean(value, loose=loose)
         case Kind.DURATION:
             return _read_duration(spec, value)
+        case Kind.AMOUNT:
+            return _read_text(spec, value, loose=True)
         case Kind.DATETIME:
             return _read_datetime(spec, value)
         case Kind.LIST:
@@ -314,6 +317,7 @@ _SCHEMA_TYPE: Mapping[Kind, Mapping[str, object]] = {
     Kind.INTEGER: {"type": "integer"},
     Kind.BOOLEAN: {"type": "boolean"},
     Kind.DURATION: {"type": "string", "minLength": 1},
+    Kind.AMOUNT: {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]},
     Kind.DATETIME: {"type": "string", "format": "date-time"},
     Kind.LIST: {"type": "array", "minItems": 1},
     Kind.TABLE: {"type": "object"},

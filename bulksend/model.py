@@ -15,10 +15,12 @@ __all__ = [
     "Account",
     "Call",
     "Denied",
+    "Described",
     "Endpoint",
     "Found",
     "JobState",
     "Limit",
+    "Listed",
     "Lost",
     "NotSent",
     "Outcome",
@@ -228,6 +230,28 @@ class Accepted(msgspec.Struct, frozen=True):
 
     ref: str | None = None
     tally: Mapping[str, int] = {}
+
+
+class Listed(Accepted, frozen=True, kw_only=True):
+    """A page of a segment: the ids of its targets, as the vendor orders them."""
+
+    ids: list[str]
+    following: str | None = None
+    """The vendor's cursor for the next page; None after the last."""
+    unnamed: int = 0
+    """Targets of the page that have no id of the kind that was asked for."""
+
+
+class Described(Accepted, frozen=True, kw_only=True):
+    """What a vendor says of a segment as a whole."""
+
+    found: bool = True
+    size: int | None = None
+    """How many targets it says there are; None where it does not."""
+    fills_itself: str | None = None
+    """The rule by which the vendor chooses the targets, so that they cannot be set; None where there is none."""
+    following: str | None = None
+    """Where it is not found yet: the cursor of the next page of segments."""
 
 
 class Rejected(msgspec.Struct, frozen=True):

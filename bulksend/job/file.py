@@ -9,21 +9,35 @@ from pathlib import Path
 from typing import cast
 
 from bulksend.errors import JobError, Problem
-from bulksend.fields import Fault, Field, Fields, Kind, did_you_mean, read_table, unknown_fields
+from bulksend.fields import Field, Fields, Kind, did_you_mean, read_table, unknown_fields
 from bulksend.job.accounts import AccountSpec, check_base_url, check_secret_source
 from bulksend.job.lines import read_toml
-from bulksend.job.spec import AUDIENCE, POLICY, AudienceSpec, Job, LoadedAccount, Policy, share
-from bulksend.job.template import placeholders, substitute_vars, unescape
+from bulksend.job.spec import (
+    AUDIENCE,
+    DESIRED,
+    GUARD,
+    POLICY,
+    SHRINK_MOST,
+    Amount,
+    AudienceSpec,
+    DesiredSpec,
+    Guard,
+    Job,
+    LoadedAccount,
+    Policy,
+    Verify,
+    share,
+)
+from bulksend.job.tree import Tree, has_columns
 from bulksend.model import Limit
 from bulksend.providers import PROVIDERS, Provider
-from bulksend.providers.base import SEGMENT
 
 __all__ = ["load_account", "load_job"]
 
 JOB_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
 
 
-_OWN_TABLES = ("account", "audience", "limits", "policy")
+_OWN_TABLES = ("account", "audience", "desired", "guard", "limits", "policy")
 
 
 def load_job(
@@ -56,22 +70,19 @@ def load_account(account: Mapping[str, object], limits: Mapping[str, str]) -> Lo
     return _Reader(Path.cwd() / "account", tree, {}, None, rows_from_code=True).read_account()
 
 
-class _Reader:
+class _Reader(Tree):
     """Reads one job file; collects faults and raises them together."""
 
     def __init__(
         self, path: Path, tree: dict[str, object], lines: dict[str, int], base_url: str | None, *, rows_from_code: bool
     ) -> None:
-        self.path, self.tree, self.lines = path, tree, lines
+        super().__init__(tree)
+        self.path, self.lines = path, lines
         self.base_url = base_url
         self.rows_from_code = rows_from_code
-        self.faults: list[Fault] = []
-        self.loose: set[str] = set()
-        self.of_segment: list[str] = []
-        """Paths of the texts that name the job's segment."""
 
     def read(self, variables: Mapping[str, str]) -> Job:
-        self.tree = cast(dict[str, object], self._fill(self.tree, "", variables))
+        self.fill_in(variables)
         name = self._name()
         provider = self._provider()
         if provider is None:
@@ -80,6 +91,8 @@ class _Reader:
         self._check_tables(provider)
         accounts = self._accounts(provider)
         audience = self._audience()
+        desired = self._desired(provider)
+        guard = self._guard()
         policy = self._policy()
         limits = self._limits(provider)
         tables = self._provider_tables(provider, audience=audience)
@@ -89,6 +102,8 @@ class _Reader:
             provider,
             accounts,
             audience,
+            desired,
+            guard,
             tables,
             limits,
             policy,
@@ -106,14 +121,14 @@ class _Reader:
             raise AssertionError("unreachable")
         accounts = self._accounts(provider)
         if len(accounts) > 1 or "default" not in accounts:
-            self._fault("account", "is one account here: its fields by themselves")
+            self.fault("account", "is one account here: its fields by themselves")
         limits = self._limits(provider)
         self._raise()
         return LoadedAccount(provider, accounts["default"], limits)
 
     def _raise(self, partial: Job | None = None) -> None:
         if self.faults:
-            job = Job("", self.path, PROVIDERS["insider"], {}, None, {}, {}, Policy(), self.lines)
+            job = Job("", self.path, PROVIDERS["insider"], {}, None, None, Guard(), {}, {}, Policy(), self.lines)
             # A field that is there under a misspelt name is not told as missing too.
             meant = {
                 f"{fault.path.rpartition('.')[0]}.{near[1]}"
@@ -126,82 +141,33 @@ class _Reader:
             wrong.partial = partial
             raise wrong
 
-    def _fault(self, path: str, text: str) -> None:
-        self.faults.append(Fault(path, text))
-
-    def _fill(self, value: object, path: str, variables: Mapping[str, str]) -> object:
-        """Fill in `${var.X}` everywhere."""
-        if isinstance(value, str):
-            try:
-                filled = substitute_vars(value, variables)
-            except ValueError as wrong:
-                self._fault(path, str(wrong))
-                return value
-            if SEGMENT in filled:
-                self.of_segment.append(path)
-            elif filled != value:
-                self.loose.add(path)
-            return filled
-        if isinstance(value, Mapping):
-            return {
-                name: self._fill(item, f"{path}.{name}" if path else name, variables) for name, item in value.items()
-            }
-        if isinstance(value, list):
-            return [self._fill(item, path, variables) for item in value]
-        return value
-
-    def _plain(self, value: object, path: str) -> object:
-        """Return a value in which no column may stand, with `$${` turned into `${`."""
-        if isinstance(value, str):
-            try:
-                names = placeholders(value)
-            except ValueError:
-                return value  # told by _fill
-            if names and not any(name.startswith("var.") for name in names):
-                self._fault(path, f"${{{names[0]}}} cannot stand here: only ${{var.NAME}} can")
-            return unescape(value)
-        if isinstance(value, Mapping):
-            return {name: self._plain(item, f"{path}.{name}") for name, item in value.items()}
-        if isinstance(value, list):
-            return [self._plain(item, path) for item in value]
-        return value
-
-    def _table(self, name: str) -> dict[str, object] | None:
-        value = self.tree.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, Mapping):
-            self._fault(name, f"must be a table: write [{name}]")
-            return None
-        return dict(value)
-
     def _name(self) -> str:
-        name = self._plain(self.tree.get("job"), "job")
+        name = self.plain(self.tree.get("job"), "job")
         if name is None:
-            self._fault("job", 'is required: the name of the job, such as job = "spring-sale"')
+            self.fault("job", 'is required: the name of the job, such as job = "spring-sale"')
         elif not isinstance(name, str) or not name.strip() or not JOB_NAME.fullmatch(name):
-            self._fault("job", "must be a text of 1 to 200 characters on one line")
+            self.fault("job", "must be a text of 1 to 200 characters on one line")
         return str(name)
 
     def _provider(self) -> Provider | None:
-        table = self._table("account")
+        table = self.table("account")
         if table is None:
             if "account" not in self.tree:
-                self._fault("account", "is missing: a job has an [account] table")
+                self.fault("account", "is missing: a job has an [account] table")
             return None
         named = [(name, item) for name, item in table.items() if isinstance(item, Mapping)]
         found = [("account", table.get("provider"))] if "provider" in table else []
         found += [(f"account.{name}", item["provider"]) for name, item in named if "provider" in item]
         if not found:
-            self._fault("account.provider", f"is required: one of {', '.join(PROVIDERS)}")
+            self.fault("account.provider", f"is required: one of {', '.join(PROVIDERS)}")
             return None
         for path, value in found:
             if value not in PROVIDERS:
                 text = f"there is no provider {value!r}{did_you_mean(str(value), PROVIDERS)}"
-                self._fault(f"{path}.provider", text)
+                self.fault(f"{path}.provider", text)
                 return None
             if value != found[0][1]:
-                self._fault(f"{path}.provider", "all accounts of a job have the same provider")
+                self.fault(f"{path}.provider", "all accounts of a job have the same provider")
         return PROVIDERS[str(found[0][1])]
 
     def _check_tables(self, provider: Provider) -> None:
@@ -209,10 +175,10 @@ class _Reader:
         for name in self.tree:
             if name not in known:
                 what = "table" if isinstance(self.tree[name], Mapping) else "key"
-                self._fault(name, f"unknown {what}{did_you_mean(name, known)}")
+                self.fault(name, f"unknown {what}{did_you_mean(name, known)}")
 
     def _accounts(self, provider: Provider) -> dict[str, AccountSpec]:
-        table = self._table("account") or {}
+        table = self.table("account") or {}
         named = {name: item for name, item in table.items() if isinstance(item, Mapping)}
         shared = {name: item for name, item in table.items() if not isinstance(item, Mapping)}
         if not named:
@@ -232,12 +198,12 @@ class _Reader:
             },
         }
         self.faults += unknown_fields(fields, table, path)
-        columns = {key for key, value in table.items() if isinstance(value, str) and _has_columns(value)}
+        columns = {key for key, value in table.items() if isinstance(value, str) and has_columns(value)}
         checked = [key for key in fields if key not in columns or key in provider.account_secrets]
         values, faults = read_table(fields, table, path, only=checked)
         self.faults += faults
         for key in columns if path != "account" else columns & {"provider", "base_url"}:
-            self._fault(f"{path}.{key}", "cannot differ from row to row: use [account.NAME] tables")
+            self.fault(f"{path}.{key}", "cannot differ from row to row: use [account.NAME] tables")
         base_url = self.base_url or str(values.get("base_url", provider.base_url))
         return AccountSpec(
             name,
@@ -247,7 +213,7 @@ class _Reader:
         )
 
     def _audience(self) -> AudienceSpec | None:
-        table = self._table("audience")
+        table = self.table("audience")
         if table is None:
             return None
         fields = {
@@ -255,24 +221,24 @@ class _Reader:
         }
         self.faults += unknown_fields(AUDIENCE, table, "audience")
         chooser = table.pop("account", None)
-        plain = self._plain(table, "audience")
+        plain = self.plain(table, "audience")
         assert isinstance(plain, dict)
-        values, faults = read_table(fields, plain, "audience", loose=self._loose_in("audience"))
+        values, faults = read_table(fields, plain, "audience", loose=self.loose_in("audience"))
         self.faults += faults
         source, sql = (None, None) if self.rows_from_code else (values.get("from"), values.get("sql"))
         if not self.rows_from_code and not faults:
             if source is None and sql is None:
-                self._fault("audience.from", "is required: a file, or `sql` in its place")
+                self.fault("audience.from", "is required: a file, or `sql` in its place")
             elif source is not None and sql is not None:
-                self._fault("audience.sql", "stands beside `from`: keep one of the two")
-        accounts = self._table("account") or {}
+                self.fault("audience.sql", "stands beside `from`: keep one of the two")
+        accounts = self.table("account") or {}
         has_names = any(isinstance(item, Mapping) for item in accounts.values())
         if chooser is None and sum(isinstance(item, Mapping) for item in accounts.values()) > 1:
-            self._fault("audience.account", 'is required with several accounts: which one a row belongs to, "${brand}"')
+            self.fault("audience.account", 'is required with several accounts: which one a row belongs to, "${brand}"')
         if chooser is not None and (not isinstance(chooser, str) or not chooser.strip()):
-            self._fault("audience.account", 'must be text such as "${brand}"')
+            self.fault("audience.account", 'must be text such as "${brand}"')
         elif chooser is not None and not has_names:
-            self._fault("audience.account", "chooses among [account.NAME] tables, and there are none")
+            self.fault("audience.account", "chooses among [account.NAME] tables, and there are none")
         return AudienceSpec(
             key=str(values.get("key", "")),
             source=None if source is None else str(source),
@@ -281,20 +247,66 @@ class _Reader:
             account=None if chooser is None else str(chooser),
         )
 
-    def _loose_in(self, table: str) -> set[str]:
-        prefix = f"{table}."
-        return {path.removeprefix(prefix).partition(".")[0] for path in self.loose if path.startswith(prefix)}
+    def _desired(self, provider: Provider) -> DesiredSpec | None:
+        table = self.table("desired")
+        if table is None:
+            return None
+        targets = provider.targets
+        if targets is None:
+            self.fault("desired", f"{provider.title} has no route that reads who is in a segment")
+            return None
+        if "segment" not in self.tree:
+            self.fault("segment", "is missing: [desired] is brought into a [segment]")
+        self.faults += unknown_fields(DESIRED, table, "desired")
+        plain = self.plain(table, "desired")
+        assert isinstance(plain, dict)
+        values, faults = read_table(DESIRED, plain, "desired", loose=self.loose_in("desired"))
+        self.faults += faults
+        source, sql, match = (values.get(name) for name in ("from", "sql", "match"))
+        if not faults and (source is None) is (sql is None):
+            path, text = ("sql", "stands beside `from`: keep one of the two") if source is not None else ("from", "")
+            self.fault(f"desired.{path}", text or "is required: a file, or `sql` in its place")
+        if match is not None and match not in targets.matches:
+            known = did_you_mean(str(match), targets.matches) or f"; a target of {provider.name} is an id alone"
+            self.fault("desired.match", f"there is no field {match}{known}")
+        accounts = [item for item in (self.table("account") or {}).values() if isinstance(item, Mapping)]
+        if len(accounts) > 1 or has_columns({**(self.table("account") or {})}):
+            self.fault("desired", "needs one account: a job with several makes no segment of each")
+        return DesiredSpec(
+            key=str(values.get("key", "")),
+            source=None if source is None else str(source),
+            sql=None if sql is None else str(sql),
+            match=str(match) if match is not None else next(iter(targets.matches), ""),
+        )
+
+    def _guard(self) -> Guard:
+        table = self.plain(self.table("guard") or {}, "guard")
+        assert isinstance(table, dict)
+        if "guard" in self.tree and "desired" not in self.tree:
+            self.fault("guard", "guards a [desired] list, and there is none; launches are guarded by [policy]")
+        self.faults += unknown_fields(GUARD, table, "guard")
+        values, faults = read_table(GUARD, table, "guard", loose=self.loose_in("guard"))
+        self.faults += faults
+        if faults:
+            return Guard()
+        amounts = {name: Amount.parse(str(values[name])) for name in ("max_remove", "max_add") if name in values}
+        return Guard(
+            **amounts,
+            max_shrink=share(str(values["max_shrink"])) if "max_shrink" in values else SHRINK_MOST,
+            allow_empty=values.get("allow_empty") is True,
+            verify=Verify(str(values.get("verify", Verify.FULL))),
+        )
 
     def _policy(self) -> Policy:
-        table = self._plain(self._table("policy") or {}, "policy")
+        table = self.plain(self.table("policy") or {}, "policy")
         assert isinstance(table, dict)
         self.faults += unknown_fields(POLICY, table, "policy")
-        values, faults = read_table(POLICY, table, "policy", loose=self._loose_in("policy"))
+        values, faults = read_table(POLICY, table, "policy", loose=self.loose_in("policy"))
         self.faults += faults
         if faults:
             return Policy()
         if "max_lateness" in values and "due" not in values:
-            self._fault("policy.max_lateness", "needs `due`: when the run should start")
+            self.fault("policy.max_lateness", "needs `due`: when the run should start")
         stop_after = values.get("stop_after")
         return Policy(
             canary=cast("int | None", values.get("canary")),
@@ -308,48 +320,49 @@ class _Reader:
 
     def _limits(self, provider: Provider) -> dict[str, Limit]:
         limits = {}
-        for name, text in _flat(self._table("limits") or {}):
+        for name, text in _flat(self.table("limits") or {}):
             path = f"limits.{name}"
             if name not in provider.endpoints:
-                self._fault(path, f"there is no endpoint {name}{did_you_mean(name, provider.endpoints)}")
+                self.fault(path, f"there is no endpoint {name}{did_you_mean(name, provider.endpoints)}")
                 continue
             try:
-                limits[name] = Limit.parse(str(self._plain(text, path)))
+                limits[name] = Limit.parse(str(self.plain(text, path)))
             except ValueError as wrong:
-                self._fault(path, str(wrong))
+                self.fault(path, str(wrong))
         return limits
 
     def _provider_tables(self, provider: Provider, *, audience: AudienceSpec | None) -> dict[str, dict[str, object]]:
-        tables = {name: table for name in provider.tables if (table := self._table(name)) is not None}
+        tables = {name: table for name in provider.tables if (table := self.table(name)) is not None}
         for name, table in tables.items():
             self.faults += unknown_fields(provider.tables[name], table, name)
-            self._read_static(provider.tables[name], table, name, loose=self._loose_in(name))
+            self._read_static(provider.tables[name], table, name, loose=self.loose_in(name))
             self._settle_fixed(provider.tables[name], table, name)
-            same = {key: value for key, value in table.items() if not _has_columns(value)}
+            same = {key: value for key, value in table.items() if not has_columns(value)}
             self.faults += provider.check(name, same, now=0.0)  # what only time makes wrong is told where it is sent
         chunk = None if audience is None else audience.chunk
-        self.faults += provider.review(tables, has_audience=audience is not None, chunk=chunk)
+        syncs = "desired" in self.tree
+        self.faults += provider.review(tables, has_audience=audience is not None, chunk=chunk, syncs=syncs)
+        if audience is not None and syncs and "launch" not in tables:
+            self.fault("audience", "is for launches, and there is no [launch]; the list of ids is [desired]")
         for path in self.of_segment:
             top = path.partition(".")[0]
             if "segment" not in tables or top not in tables or top == "segment":
-                self._fault(
-                    path, "${segment.id} cannot stand here: it is the id of the job's [segment], for its launch"
-                )
+                self.fault(path, "${segment.id} cannot stand here: it is the id of the job's [segment], for its launch")
         return provider.complete(tables)
 
     def _settle_fixed(self, fields: Fields, table: dict[str, object], path: str) -> None:
         """Give what decides the job's way its own type, where a variable brought it as text; columns cannot."""
         fixed = [key for key, spec in fields.items() if spec.fixed and key in table]
         for key in fixed:
-            if _has_columns(table[key]):
-                self._fault(f"{path}.{key}", "decides how the whole job is sent: no ${column} can stand here")
-        values, _ = read_table(fields, {key: table[key] for key in fixed}, path, loose=self._loose_in(path), only=fixed)
+            if has_columns(table[key]):
+                self.fault(f"{path}.{key}", "decides how the whole job is sent: no ${column} can stand here")
+        values, _ = read_table(fields, {key: table[key] for key in fixed}, path, loose=self.loose_in(path), only=fixed)
         table |= values
 
     def _read_static(self, fields: Fields, table: Mapping[str, object], path: str, *, loose: Collection[str]) -> None:
         """Check what is the same for every row; in a table of which a part differs, the other parts."""
-        static = [key for key in fields if not _has_columns(table.get(key))]
-        plain = {key: self._plain(value, f"{path}.{key}") for key, value in table.items() if key in static}
+        static = [key for key in fields if not has_columns(table.get(key))]
+        plain = {key: self.plain(value, f"{path}.{key}") for key, value in table.items() if key in static}
         _, faults = read_table(fields, plain, path, loose=loose, only=static)
         self.faults += faults
         for key, value in table.items():
@@ -359,17 +372,6 @@ class _Reader:
                 for number, item in enumerate(value, 1):
                     if isinstance(item, Mapping):
                         self._read_static(fields[key].fields, item, f"{path}.{key}[{number}]", loose=())
-
-
-def _has_columns(value: object) -> bool:
-    if isinstance(value, str):
-        try:
-            return any(not name.startswith("var.") for name in placeholders(value))
-        except ValueError:
-            return False
-    if isinstance(value, Mapping):
-        return any(_has_columns(item) for item in value.values())
-    return isinstance(value, list) and any(_has_columns(item) for item in value)
 
 
 def _flat(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

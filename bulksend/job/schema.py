@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bulksend.fields import Field, Fields, Kind, json_schema
-from bulksend.job.spec import AUDIENCE, POLICY
+from bulksend.job.spec import AUDIENCE, DESIRED, GUARD, POLICY
 from bulksend.providers import PROVIDERS
 
 __all__ = ["job_schema"]
@@ -23,6 +25,13 @@ def job_schema() -> dict[str, object]:
         one["additionalProperties"] = {"type": "object", "description": "[account.NAME]: one of several accounts."}
         one["required"] = []
         limit = {"type": "string", "description": 'Text form: "6000/min", "600/6s", "300/min, 10/s".'}
+        of_segments: dict[str, Fields] = {}
+        if provider.targets is not None:
+            matches = provider.targets.matches
+            desired = {name: one for name, one in DESIRED.items() if name != "match" or matches}
+            if matches:
+                desired["match"] = replace(DESIRED["match"], choices=matches)
+            of_segments = {"desired": desired, "guard": GUARD}
         branches.append(
             {
                 "type": "object",
@@ -37,7 +46,7 @@ def job_schema() -> dict[str, object]:
                         "properties": dict.fromkeys(provider.endpoints, limit),
                         "additionalProperties": False,
                     },
-                    **{name: json_schema(fields) for name, fields in provider.tables.items()},
+                    **{name: json_schema(fields) for name, fields in {**provider.tables, **of_segments}.items()},
                 },
                 "required": ["job", "account"],
                 "additionalProperties": False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from bulksend.errors import Problem
@@ -13,7 +14,26 @@ from bulksend.job.accounts import AccountSpec
 from bulksend.model import Limit
 from bulksend.providers import Provider
 
-__all__ = ["AUDIENCE", "POLICY", "AudienceSpec", "Job", "LoadedAccount", "Policy", "share"]
+__all__ = [
+    "AUDIENCE",
+    "DESIRED",
+    "GUARD",
+    "POLICY",
+    "SHRINK_MOST",
+    "Amount",
+    "AudienceSpec",
+    "DesiredSpec",
+    "Guard",
+    "Job",
+    "LoadedAccount",
+    "Policy",
+    "Verify",
+    "share",
+]
+
+
+SHRINK_MOST = 0.5
+"""Without a word in [guard]: a list that lost half of itself since the last run is rather a broken export."""
 
 
 def share(text: str) -> float:
@@ -22,6 +42,44 @@ def share(text: str) -> float:
     if found is None or not 0 <= float(found[1]) <= 100:
         raise ValueError('is not a share such as "5%"')
     return float(found[1]) / 100
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How many targets of a segment may change: a share, so many, or both; text form `"10%"`, `"10%, 500"`."""
+
+    share: float | None = None
+    count: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Amount:
+        """Read the text form; raises ValueError with a sentence for the user."""
+        found: dict[str, float] = {}
+        for part in re.split(r"\s*,(?!\d{3}\b)\s*", text.strip()):
+            counted = re.fullmatch(r"\d{1,3}(?:[_,]\d{3})+|\d{1,18}", part)
+            name, value = ("count", int(re.sub("[_,]", "", part))) if counted else ("share", share(part))
+            if name in found:
+                raise ValueError(f"names two {name}s: keep one of them")
+            found[name] = value
+        return cls(found.get("share"), None if (count := found.get("count")) is None else int(count))
+
+    def allows(self, number: int, of: int) -> bool:
+        """Say whether so many of so many may change; a share says nothing where there are none."""
+        if self.count is not None and number > self.count:
+            return False
+        return self.share is None or not of or number <= self.share * of
+
+    def __str__(self) -> str:
+        parts = [f"{self.share:.2%}".replace(".00%", "%")] if self.share is not None else []
+        return ", ".join(parts + ([f"{self.count:,}"] if self.count is not None else []))
+
+
+class Verify(StrEnum):
+    """How a segment is looked at once its targets were changed."""
+
+    FULL = "full"
+    SAMPLE = "sample"
+    OFF = "off"
 
 
 AUDIENCE: Fields = {
@@ -42,6 +100,56 @@ POLICY: Fields = {
         Kind.TEXT, "hold: an unknown waits for a person; resend: sent once more at the end.", choices=("hold", "resend")
     ),
 }
+
+
+DESIRED: Fields = {
+    "from": Field(Kind.TEXT, "A .csv, .jsonl or .parquet file, or a glob, relative to the job file."),
+    "sql": Field(Kind.TEXT, "One DuckDB SELECT in place of `from`; file names in it are relative to the job file."),
+    "key": Field(Kind.TEXT, "The column that holds the ids; an id that stands twice counts once.", required=True),
+    "match": Field(Kind.TEXT, "User.com: which field of a user the ids are; custom_id by default."),
+}
+GUARD: Fields = {
+    "max_remove": Field(
+        Kind.AMOUNT, 'Targets that may be removed: "10%" of the segment, 500, or "10%, 500".', check=Amount.parse
+    ),
+    "max_add": Field(
+        Kind.AMOUNT, 'Targets that may be added: "10%" of the segment, 500, or "10%, 500".', check=Amount.parse
+    ),
+    "max_shrink": Field(
+        Kind.TEXT,
+        'How much shorter than in the last run the desired list may be; "50%" by default.',
+        check=share,
+    ),
+    "allow_empty": Field(Kind.BOOLEAN, "true: an empty desired list is no error, and empties the segment."),
+    "verify": Field(
+        Kind.TEXT,
+        "How the result is looked at: full (default) pages the segment again, sample asks for 100 targets, off.",
+        choices=tuple(Verify),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredSpec:
+    """[desired] as written; exactly one of `source` and `sql` is set."""
+
+    key: str
+    source: str | None = None
+    sql: str | None = None
+    match: str = ""
+    """Which field of a target the ids are; empty where a target is an id alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """[guard]: what a difference may be at most; None is no limit."""
+
+    max_remove: Amount | None = None
+    max_add: Amount | None = None
+    max_shrink: float = SHRINK_MOST
+    """Share of the last run's desired list, 0 to 1."""
+    allow_empty: bool = False
+    verify: Verify = Verify.FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +188,8 @@ class Job:
     provider: Provider
     accounts: Mapping[str, AccountSpec]
     audience: AudienceSpec | None
+    desired: DesiredSpec | None
+    guard: Guard
     tables: Mapping[str, Mapping[str, object]]
     limits: Mapping[str, Limit]
     policy: Policy

@@ -27,6 +27,7 @@ from bulksend.model import (
     Untold,
     Verdict,
 )
+from bulksend.providers.targets import Targets
 
 __all__ = [
     "SEGMENT",
@@ -105,8 +106,15 @@ class Provider(Protocol):
     def tables(self) -> Mapping[str, Fields]:
         """Return the fields of its own tables in the job file."""
 
-    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
-        """Return what is wrong with the tables together, as written, beyond each field's own rules."""
+    @property
+    def targets(self) -> Targets | None:
+        """Return how the targets of its segments are read and changed; None where no route reads them."""
+
+    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None, syncs: bool = False) -> list[Fault]:
+        """Return what is wrong with the tables together, as written, beyond each field's own rules.
+
+        `syncs` says that the job brings its segment into line with a list, so that it needs no launch.
+        """
 
     def notes(self, tables: Tables, *, sends: int, chunk: int | None) -> list[Fault]:
         """Return what a person should know before a run of so many sends; nothing of it is an error."""
@@ -161,6 +169,11 @@ class Plain:
     """The answers of a vendor that has nothing of the kind: no segments of ours, no word on its count, no lookups."""
 
     __slots__ = ()
+
+    @property
+    def targets(self) -> Targets | None:
+        """Return none: no route reads who is in a segment."""
+        return None
 
     def notes(self, tables: Tables, *, sends: int, chunk: int | None) -> list[Fault]:
         """Return nothing that a person should know."""

@@ -157,7 +157,7 @@ class Insider(Plain):
     bodies: Mapping[str, Fields] = field(default_factory=lambda: BODIES)
     tables: Mapping[str, Fields] = field(default_factory=lambda: TABLES)
 
-    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
+    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None, syncs: bool = False) -> list[Fault]:
         """Check what the tables say together: which campaign is launched, and to whom."""
         faults = []
         create, launch = tables.get("create"), tables.get("launch")

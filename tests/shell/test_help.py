@@ -141,8 +141,8 @@ def test_schema_knows_every_table_and_describes_every_field(schema: dict[str, An
     }
     assert {name: one["properties"].keys() - own for name, one in of_provider.items()} == {
         "insider": {"create", "launch"},
-        "usercom": {"launch"},
-        "stream": {"segment", "launch", "start", "watch"},
+        "usercom": {"segment", "desired", "guard", "launch"},
+        "stream": {"segment", "desired", "guard", "launch", "start", "watch"},
         "batch": {"launch"},
     }
     for one in of_provider.values():

@@ -105,7 +105,7 @@ class Batch(Plain):
     bodies: Mapping[str, Fields] = field(default_factory=lambda: BODIES)
     tables: Mapping[str, Fields] = field(default_factory=lambda: TABLES)
 
-    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
+    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None, syncs: bool = False) -> list[Fault]:
         """Check what the table says together: when it is sent, and how."""
         launch = tables.get("launch")
         if launch is None:

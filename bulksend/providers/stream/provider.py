@@ -32,6 +32,8 @@ from bulksend.providers.stream.tables import (
     USERS_ADVISED,
     USERS_MOST,
 )
+from bulksend.providers.stream.targets import StreamTargets
+from bulksend.providers.targets import Targets
 
 __all__ = ["Stream"]
 
@@ -62,13 +64,17 @@ class Stream:
     endpoints: Mapping[str, Endpoint] = field(default_factory=lambda: ENDPOINTS)
     bodies: Mapping[str, Fields] = field(default_factory=lambda: BODIES)
     tables: Mapping[str, Fields] = field(default_factory=lambda: TABLES)
+    targets: Targets | None = field(default_factory=StreamTargets)
 
-    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
+    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None, syncs: bool = False) -> list[Fault]:
         """Check what the tables say together: whom the campaign goes to, and how its segment is made."""
         launch = tables.get("launch")
+        faults = _review_segment(tables.get("segment"), syncs=syncs)
         if launch is None:
-            return [Fault("launch", "is missing: a job for stream has a [launch] table")]
-        faults = _review_segment(tables.get("segment"))
+            if not syncs:
+                return [Fault("launch", "is missing: a job for stream has a [launch] table")]
+            unused = [name for name in ("start", "watch") if name in tables]
+            return faults + [Fault(name, "belongs to a [launch], and there is none") for name in unused]
         both = [name for name in ("segment_ids", "user_ids") if name in launch]
         if not both and "segment" not in tables:
             faults.append(Fault("launch.segment_ids", "is required: segments, user_ids, or a [segment] table"))
@@ -98,15 +104,19 @@ class Stream:
     def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
         """Add a [start] where there is none, and aim a campaign without segments or users at the job's [segment]."""
         full = {name: dict(table) for name, table in tables.items()}
+        launch = full.get("launch")
+        if launch is None:
+            return full
         full.setdefault("start", {})
-        launch = full.setdefault("launch", {})
         if "segment" in full and "segment_ids" not in launch and "user_ids" not in launch:
             launch["segment_ids"] = [SEGMENT]
         return full
 
     def flow(self, tables: Tables) -> Flow:
         """Make the segment where asked to; for each send: make the campaign, start it, follow it with [watch]."""
-        steps: tuple[tuple[str, Endpoint], ...] = (("launch", CAMPAIGN_CREATE), ("start", CAMPAIGN_START))
+        steps: tuple[tuple[str, Endpoint], ...] = ()
+        if "launch" in tables:
+            steps = (("launch", CAMPAIGN_CREATE), ("start", CAMPAIGN_START))
         if "watch" in tables:
             steps += (("watch", CAMPAIGN_GET),)
         makes = tables.get("segment", {}).get("create") is True
@@ -225,7 +235,7 @@ def _made_id(account: Account, *names: str) -> str:
     return str(uuid5(NAMESPACE_URL, "\0".join(("bulksend", account.identity, *names))))
 
 
-def _review_segment(segment: Mapping[str, object] | None) -> list[Fault]:
+def _review_segment(segment: Mapping[str, object] | None, *, syncs: bool) -> list[Fault]:
     """A segment is named by its id, or made; one that is made has at most one way to fill itself."""
     if segment is None:
         return []
@@ -241,6 +251,14 @@ def _review_segment(segment: Mapping[str, object] | None) -> list[Fault]:
         extra = [name for name in segment if name not in ("id", "create")]
         faults += [
             Fault(f"segment.{name}", "needs create = true: an existing segment is named by its id") for name in extra
+        ]
+    if str(segment.get("id")) in (".", ".."):
+        faults.append(Fault("segment.id", "cannot be an id: a path would lead elsewhere"))
+    if syncs:
+        faults += [
+            Fault(f"segment.{name}", "lets the vendor choose the targets, and [desired] does: keep one of the two")
+            for name in _EXCLUSIVE
+            if segment.get(name)
         ]
     return faults + _review_ways(segment, "segment")
 

@@ -20,6 +20,7 @@ USERS_MOST = 10_000
 USERS_ADVISED = 1000
 """Above this the page advises a segment."""
 TARGETS_ADDED_MOST = 10_000
+TARGETS_PAGE_MOST = 10_000
 TARGETS_DELETED_MOST = 100
 _START = Limit.parse("60/min")
 
@@ -151,7 +152,10 @@ BODIES: Mapping[str, Fields] = {
     TARGETS_DELETE.name: {
         "target_ids": Field(Kind.LIST, "At most 100.", required=True, item=_ID, most_items=TARGETS_DELETED_MOST)
     },
-    TARGETS_QUERY.name: {**_QUERY, "limit": Field(Kind.INTEGER, "At most 10,000 a page.", least=0, most=10_000)},
+    TARGETS_QUERY.name: {
+        **_QUERY,
+        "limit": Field(Kind.INTEGER, "At most 10,000 a page.", least=0, most=TARGETS_PAGE_MOST),
+    },
     TARGETS_EXISTS.name: {"target_id": Field(Kind.TEXT, "The target.", required=True, most_chars=ID_MOST)},
 }
 TABLES: Mapping[str, Fields] = {

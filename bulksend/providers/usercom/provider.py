@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import msgspec
 import orjson
@@ -22,11 +22,9 @@ from bulksend.model import (
     Call,
     Endpoint,
     Found,
-    Limit,
     Outcome,
     Probe,
     Rejected,
-    Repeat,
     Reply,
     Step,
     Unknown,
@@ -44,70 +42,15 @@ from bulksend.providers.base import (
     read_object,
     with_query,
 )
+from bulksend.providers.targets import Targets
+from bulksend.providers.usercom.pages import cursor_of
+from bulksend.providers.usercom.tables import BODIES, CREATE, ENDPOINTS, LIST, SEGMENT_USERS, SEGMENTS, SEND, TABLES
+from bulksend.providers.usercom.targets import UsercomTargets
 
 __all__ = ["Usercom"]
 
-TTL_MOST_S = 28 * 86400
-"""Not published; what web push itself allows."""
 PROBE_PAGES = 20
 """Pages of the list that are looked through for one campaign."""
-
-_START = Limit.parse("60/min")
-
-
-def _endpoint(name: str, method: str, path: str, repeat: Repeat = Repeat.SAFE) -> Endpoint:
-    return Endpoint(f"usercom.{name}", method, f"/api/public/{path}", _START, repeat, documented=False)
-
-
-CREATE = _endpoint("create", "POST", "webpush-campaign/", Repeat.NEVER)
-UPDATE = _endpoint("update", "PATCH", "webpush-campaign/{ref}/")
-SEND = _endpoint("send", "POST", "webpush-campaign/{ref}/send/", Repeat.NEVER)
-LIST = _endpoint("list", "GET", "webpush-campaign/")
-GET = _endpoint("get", "GET", "webpush-campaign/{ref}/")
-SEGMENTS = _endpoint("segments", "GET", "segments/")
-SEGMENT_USERS = _endpoint("segment_users", "GET", "segments/{ref}/users/")
-ENDPOINTS = (CREATE, UPDATE, SEND, LIST, GET, SEGMENTS, SEGMENT_USERS)
-
-_MESSAGE: Fields = {
-    "title": Field(Kind.TEXT, "The push's title.", required=True),
-    "body": Field(Kind.TEXT, "The push's text.", required=True),
-    "url": Field(Kind.TEXT, "Where a click leads.", https=True),
-    "require_interaction": Field(Kind.BOOLEAN, "true: it stays until the user clicks or dismisses it."),
-    "doughnut_title": Field(Kind.TEXT, "Action button 1: its label."),
-    "doughnut_url": Field(Kind.TEXT, "Action button 1: its address.", https=True),
-    "coffee_title": Field(Kind.TEXT, "Action button 2: its label."),
-    "coffee_url": Field(Kind.TEXT, "Action button 2: its address.", https=True),
-    "icon": Field(Kind.TEXT, "The icon's address.", https=True),
-    "badge": Field(Kind.TEXT, "The big picture's address; Windows only.", https=True),
-}
-_NAME = Field(
-    Kind.TEXT, "The campaign's name in the panel; a mark is added, by which it is found again.", required=True
-)
-_SEGMENT = Field(Kind.INTEGER, "The number that User.com gave the segment.", required=True, least=1)
-_MESSAGES = Field(Kind.LIST, "One message, or several variants.", required=True, fields=_MESSAGE)
-_ETA = Field(Kind.DATETIME, "When it is sent, with a zone; without it, at once.")
-_TTL = Field(
-    Kind.DURATION,
-    "How long a message is kept for a user who is away, in words; 3 days by default.",
-    whole_s=True,
-    least_s=1,
-    most_s=TTL_MOST_S,
-)
-_BODY: Fields = {"name": _NAME, "segment": _SEGMENT, "messages": _MESSAGES, "eta": _ETA, "ttl": _TTL}
-_OPTIONAL = {
-    name: Field(one.kind, one.about, least=one.least, least_s=one.least_s, most_s=one.most_s, fields=one.fields)
-    for name, one in _BODY.items()
-}
-_PAGE: Fields = {"cursor": Field(Kind.TEXT, "Where the page begins, as the `next` of the page before has it.")}
-BODIES: Mapping[str, Fields] = {
-    CREATE.name: _BODY,
-    UPDATE.name: _OPTIONAL,
-    SEND.name: {},
-    LIST.name: _PAGE,
-    GET.name: {},
-    SEGMENTS.name: _PAGE,
-    SEGMENT_USERS.name: _PAGE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +74,36 @@ class Usercom(Plain):
     account_secrets: Fields = field(
         default_factory=lambda: {"token": Field(Kind.TEXT, "The REST API key: env:NAME or file:PATH.", required=True)}
     )
-    endpoints: Mapping[str, Endpoint] = field(default_factory=lambda: {one.name: one for one in ENDPOINTS})
+    endpoints: Mapping[str, Endpoint] = field(default_factory=lambda: ENDPOINTS)
     bodies: Mapping[str, Fields] = field(default_factory=lambda: BODIES)
-    tables: Mapping[str, Fields] = field(default_factory=lambda: {"launch": _BODY})
+    tables: Mapping[str, Fields] = field(default_factory=lambda: TABLES)
+    targets: Targets | None = field(default_factory=UsercomTargets)
 
-    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None) -> list[Fault]:
-        """Ask for the one table that there is."""
-        if "launch" not in tables:
-            return [Fault("launch", "is missing: a job for usercom has a [launch] table")]
+    def review(self, tables: Tables, *, has_audience: bool, chunk: int | None, syncs: bool = False) -> list[Fault]:
+        """Ask for a launch, and for the segment that it goes to."""
+        launch = tables.get("launch")
+        if launch is None:
+            return [] if syncs else [Fault("launch", "is missing: a job for usercom has a [launch] table")]
+        if "segment" not in launch and "segment" not in tables:
+            return [Fault("launch.segment", "is required")]
         return []
+
+    def complete(self, tables: Tables) -> dict[str, dict[str, object]]:
+        """Aim a launch that names no segment at the job's [segment]."""
+        full = Plain.complete(self, tables)
+        if "launch" in full and "segment" in full and "id" in full["segment"]:
+            full["launch"].setdefault("segment", full["segment"]["id"])
+        return full
+
+    def segment_id(self, tables: Tables, account: Account) -> str | None:
+        """Return the number of the [segment]."""
+        found = tables.get("segment", {}).get("id")
+        return None if found is None else str(found)
 
     def flow(self, tables: Tables) -> Flow:
         """One create for each send: it is sent by itself, at once or at its eta."""
+        if "launch" not in tables:
+            return Flow(prepare=(), steps=())
         return Flow(prepare=(), steps=(("launch", CREATE),))
 
     def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
@@ -163,7 +124,7 @@ class Usercom(Plain):
         if endpoint.reads:
             if isinstance(cursor := body.get("cursor"), str):
                 # Also as it stands in the `next` of the page before: the whole address, or its part.
-                body = {**body, "cursor": _cursor(cursor) or unquote(cursor)}
+                body = {**body, "cursor": cursor_of(cursor) or unquote(cursor)}
             return Step(endpoint, ref=ref, path=with_query(endpoint.path, body))
         wire = dict(body)
         if isinstance(eta := wire.get("eta"), float):
@@ -174,7 +135,7 @@ class Usercom(Plain):
 
     def following(self, endpoint: Endpoint, asked: Mapping[str, object], answered: object) -> dict[str, object] | None:
         """Take the cursor of the absolute `next`; the address itself is not followed."""
-        cursor = _cursor(answered.get("next")) if isinstance(answered, Mapping) else None
+        cursor = cursor_of(answered.get("next")) if isinstance(answered, Mapping) else None
         return None if cursor is None else {**asked, "cursor": cursor}
 
     def headers(self, account: Account) -> Mapping[str, str]:
@@ -229,7 +190,7 @@ class Usercom(Plain):
             name, found = one.get("name"), _id_of(one)
             if isinstance(name, str) and f"[{probe.wanted}]" in name and found is not None:
                 return Found(found)
-        cursor = _cursor(page.get("next"))
+        cursor = cursor_of(page.get("next"))
         if cursor is None or not probe.pages_left:
             return Untold("no campaign of this name is in the list, which is no proof")
         return Probe(Step(LIST, path=with_query(LIST.path, {"cursor": cursor})), probe.wanted, probe.pages_left - 1)
@@ -241,19 +202,8 @@ def _id_of(campaign: Mapping[str, object]) -> str | None:
     return str(found) if known else None
 
 
-def _cursor(following: object) -> str | None:
-    """Take the cursor out of an absolute `next`: where the token is sent is the account's address alone."""
-    if not isinstance(following, str):
-        return None
-    try:
-        found = parse_qs(urlsplit(following).query).get("cursor")
-    except ValueError:
-        return None
-    return found[0] if found else None
-
-
 def _said(reply: Reply) -> str:
     """Name the fields that a 400 complains of, never what it quotes: that is the row's."""
     decoded = read_object(reply.body) or {}
-    names = [name for name in decoded if name in (*_BODY, "detail", "errors", "non_field_errors")]
+    names = [name for name in decoded if name in (*BODIES[CREATE.name], "detail", "errors", "non_field_errors")]
     return f", the vendor objects to: {', '.join(names)}" if names else ""
