@@ -31,6 +31,13 @@ class EventName(StrEnum):
     SEND_RETURNED = "send.returned"
     SEND_CHANGED = "send.changed"
     SEND_WATCHED = "send.watched"
+    SEGMENT_READING = "segment.reading"
+    SEGMENT_PAGE = "segment.page"
+    SEGMENT_UNORDERED = "segment.unordered"
+    SEGMENT_COMPARED = "segment.compared"
+    SEGMENT_CHANGING = "segment.changing"
+    SEGMENT_CHANGED = "segment.changed"
+    SEGMENT_VERIFIED = "segment.verified"
     LIMIT_PAUSED = "limit.paused"
     LIMIT_CHANGED = "limit.changed"
 
@@ -53,5 +60,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     count: int | None = None
     settled: int | None = None
     """Of `count`, what an earlier run had settled."""
+    added: int | None = None
+    """Targets that a segment lacks, or that were added to it; the next likewise."""
+    removed: int | None = None
+    drift: int | None = None
+    """Targets of a segment that others have changed meanwhile."""
+    hash: str | None = None
+    """Of the difference between a segment and its desired list."""
     progress: float | None = None
     """The share of a campaign that the vendor says is done, 0 to 1."""

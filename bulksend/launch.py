@@ -17,7 +17,7 @@ from bulksend.event import Event, EventName
 from bulksend.job.render import Renderer
 from bulksend.job.spec import Policy
 from bulksend.ledger.base import Change, Ledger, Scope, SendRecord
-from bulksend.model import Absent, Found, Repeat, Send, State, Untold
+from bulksend.model import Absent, Account, Found, Repeat, Send, State, Untold
 from bulksend.prepare import Prepared
 
 __all__ = ["Launch", "Source", "is_too_late"]
@@ -231,6 +231,10 @@ class Launch:
     def under_way(self) -> int:
         """Return how many sends are rendered and not settled."""
         return len(self._under_way)
+
+    async def prepare(self, account: Account) -> None:
+        """Make what the account's sends depend on, before any of them. Raises PrepareError, and StoppedError."""
+        await self._prepared.of(account)
 
     async def close(self) -> None:
         """Give up what is made once per account and was not finished."""

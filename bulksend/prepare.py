@@ -40,16 +40,20 @@ class Prepared:
 
     async def ref_of(self, send: Send) -> str | None:
         """Return what the account's own calls gave, making them once where they were not made yet."""
-        identity = send.account.identity
+        return await self.of(send.account)
+
+    async def of(self, account: Account) -> str | None:
+        """Do the same for an account, before any of its sends."""
+        identity = account.identity
         while True:
             task = self._prepared.get(identity)
             if task is None:
-                task = self._prepared[identity] = asyncio.create_task(self._prepare(send.account))
+                task = self._prepared[identity] = asyncio.create_task(self._prepare(account))
             try:
                 return await asyncio.shield(task)
             except StoppedError:
                 # It ended with another account of the same identity, such as one whose token is wrong: ours goes on.
-                if self._sender.is_over(send.account):
+                if self._sender.is_over(account):
                     raise
                 if self._prepared.get(identity) is task:
                     del self._prepared[identity]

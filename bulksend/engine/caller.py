@@ -158,12 +158,19 @@ class Caller:
             await gate.give_back()
 
     async def request(
-        self, send: Send, step: Step, *, tries: int = ATTEMPTS_MOST
+        self,
+        send: Send,
+        step: Step,
+        *,
+        tries: int = ATTEMPTS_MOST,
+        read: Callable[[Reply], Outcome] | None = None,
+        waits: bool = False,
     ) -> tuple[Reply | None, Outcome | None]:
         """Make a call to its outcome, by itself: nothing of it stands in the ledger, and nothing repeats it later.
 
         Repeated only as far as that does no harm, `tries` times at most; told to wait more than ten times, it ends as
-        throttled. No outcome where the run has ended before.
+        throttled, unless it `waits` as long as it takes. No outcome where the run has ended before. `read` says what a
+        reply means, in place of the provider's own reading.
         """
         lane = self._lane(send.account, step.endpoint)
         attempt = repeats = throttled = 0
@@ -172,7 +179,7 @@ class Caller:
             result = await self._alone(lane, send, step, repeats, attempt)
             if result is None:
                 return None, None
-            outcome = self._read(lane, step, result, repeats)
+            outcome = self._read(lane, step, result, repeats, read)
             self._count(lane, step, outcome)
             if isinstance(outcome, Unknown) and outcome.refused:
                 if not repeats:  # nothing was tried before that it could be about
@@ -182,7 +189,7 @@ class Caller:
             throttled += isinstance(outcome, Throttled)
             if not isinstance(decision, Again) or self.is_over(send.account):
                 return (result if isinstance(result, Reply) else None), outcome
-            if throttled > THROTTLED_MOST or (attempt >= tries and decision.pause_s is None):
+            if (throttled > THROTTLED_MOST and not waits) or (attempt >= tries and decision.pause_s is None):
                 return (result if isinstance(result, Reply) else None), outcome
             repeats += decision.repeats
             if decision.pause_s is not None:
@@ -284,14 +291,21 @@ class Caller:
             random=self._random,
         )
 
-    def _read(self, lane: Lane, step: Step, result: Reply | Lost | NotSent, repeats: int) -> Outcome:
+    def _read(
+        self,
+        lane: Lane,
+        step: Step,
+        result: Reply | Lost | NotSent,
+        repeats: int,
+        read: Callable[[Reply], Outcome] | None = None,
+    ) -> Outcome:
         if isinstance(result, NotSent):
             return result
         if isinstance(result, Lost):
             return Unknown(result.reason)
         lane.heard(result.duration_s)
         self._stats(lane.endpoint).answered(result.duration_s, asyncio.get_running_loop().time())
-        return self._provider.read(step, result, repeats=repeats)
+        return self._provider.read(step, result, repeats=repeats) if read is None else read(result)
 
     async def _pause(self, lane: Lane, again: Again, outcome: Outcome) -> None:
         pause_s = again.pause_s or 0.0

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -30,6 +31,7 @@ __all__ = [
     "Ledger",
     "Member",
     "Scope",
+    "SegmentRecord",
     "SendRecord",
     "Transition",
 ]
@@ -142,6 +144,19 @@ class JobRecord(msgspec.Struct, frozen=True):
     stop_requested: bool
 
 
+class SegmentRecord(msgspec.Struct, frozen=True):
+    """What the ledger knows of one segment at a vendor: how the last reconciliation that came to its end left it."""
+
+    desired: int
+    """How many ids the desired list held."""
+    fingerprint: str
+    """Of that list."""
+    job: str
+    """Name of the job that did it."""
+    finished_at: float
+    """In seconds since the epoch."""
+
+
 class Lease(msgspec.Struct, frozen=True):
     """The sole right to `tokens` calls of a bucket, from `start` on, one every 1/rate seconds.
 
@@ -218,6 +233,30 @@ class Ledger(Protocol):
 
     async def pause(self, identity: str, endpoint: str, seconds: float) -> None:
         """Let no process of this ledger call the endpoint for so long."""
+
+    async def find_segment(self, identity: str, segment: str) -> SegmentRecord | None:
+        """Return what the last reconciliation of a segment left; None before the first has come to its end."""
+
+    async def finish_segment(self, identity: str, segment: str, *, desired: int, fingerprint: str, job: str) -> None:
+        """Record, durably, that the segment is now in line with a list of `desired` ids."""
+
+    async def use_override(self, identity: str, segment: str, *, hash: str) -> bool:  # noqa: A002
+        """Use a person's word on the difference with this hash; False when it was ever used before for the segment.
+
+        The use is durable when this returns; of two processes that try at once, one gets True.
+        """
+
+    async def lock_segment(self, identity: str, segment: str, holder: str) -> None:
+        """Take the segment's lock, which dies with the process; nothing happens when this object has it.
+
+        Raises JobLockedError, which names the holder.
+        """
+
+    async def unlock_segment(self, identity: str, segment: str) -> None:
+        """Give the segment's lock back; nothing happens when this object does not have it."""
+
+    def segment_folder(self, identity: str, segment: str) -> Path:
+        """Return the directory for the working files of whoever holds the segment's lock; it is not made."""
 
 
 class GroupCommit:

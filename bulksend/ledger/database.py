@@ -1,4 +1,4 @@
-"""The SQLite file itself, the only door to `sqlite3`: opening, named statements, transactions, plain errors."""
+"""The SQLite file, the only door to `sqlite3`: opening, migrating, named statements, transactions, plain errors."""
 
 from __future__ import annotations
 
@@ -19,17 +19,31 @@ from bulksend.errors import LedgerError, LedgerVersionError
 __all__ = ["Database"]
 
 APPLICATION_ID = 0x62756C6B  # "bulk"
-VERSION = 1
+VERSION = 2
 BUSY_TIMEOUT_S = 30.0
 
 T = TypeVar("T")
 
 
 @cache
-def _queries() -> dict[str, str]:
-    text = resources.files("bulksend.ledger").joinpath("queries.sql").read_text("utf-8")
-    parts = re.split(r"^-- (\w+) --$", text, flags=re.MULTILINE)
-    return {name: statement.strip() for name, statement in zip(parts[1::2], parts[2::2], strict=True)}
+def _text(file: str) -> str:
+    return resources.files("bulksend.ledger").joinpath(file).read_text("utf-8")
+
+
+@cache
+def _named(file: str) -> dict[str, str]:
+    """Return the parts of a file in which a line `-- name --` stands before each."""
+    parts = re.split(r"^-- (\w+) --$", _text(file), flags=re.MULTILINE)
+    return {name: part.strip() for name, part in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def _steps(version: int) -> list[str]:
+    """Return the statements that lead from a version (0: an empty file) to this one."""
+    if version == 0:
+        texts = [_text("schema.sql")]
+    else:
+        texts = [_named("migrations.sql")[f"version_{number}"] for number in range(version + 1, VERSION + 1)]
+    return [one for text in texts for one in re.sub(r"--.*", "", text).split(";") if one.strip()]
 
 
 class Database:
@@ -69,11 +83,11 @@ class Database:
 
     def execute(self, query: str, /, **values: object) -> sqlite3.Cursor:
         """Run a named statement."""
-        return self._connection.execute(_queries()[query], values)
+        return self._connection.execute(_named("queries.sql")[query], values)
 
     def execute_many(self, query: str, rows: Sequence[tuple[object, ...]]) -> int:
         """Run a named statement for each row; returns how many rows changed."""
-        return self._connection.executemany(_queries()[query], rows).rowcount
+        return self._connection.executemany(_named("queries.sql")[query], rows).rowcount
 
     def transaction(self) -> Transaction:
         """Return a block that commits as a whole or not at all."""
@@ -82,7 +96,7 @@ class Database:
     def open(self, *, create: bool) -> bool:
         """Open the file, made with mode 0600 when it is new; False when it is not there and shall not be made.
 
-        Once open, it stays so.
+        An older ledger is migrated, also for one who only reads. Once open, it stays so.
         """
         if self._db is not None:
             return True
@@ -97,19 +111,14 @@ class Database:
         db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             version = self._version(db)
-            if version > VERSION:
-                text = (
-                    f"the ledger {self.path} is of version {version}, from a newer bulksend; this one knows {VERSION}"
-                )
-                raise LedgerVersionError(text)
             if version == 0 and not create:
                 db.close()
                 return False
             db.execute("PRAGMA synchronous = FULL")
             if create:
                 self._use_wal(db)
-            if version == 0:
-                self._make(db)
+            if version < VERSION:
+                self._bring_up_to_date(db, version)
         except BaseException:
             db.close()
             raise
@@ -135,6 +144,7 @@ class Database:
 
     def check_file(self) -> None:
         """Raise LedgerError when the open file is not the one at its path any more: what is written would be lost."""
+        _ = self._connection
         try:
             same = self._file is not None and os.path.samestat(self._file, self.path.stat())
         except FileNotFoundError:
@@ -150,23 +160,26 @@ class Database:
         ).fetchone()
         if application_id != APPLICATION_ID and (tables or version):
             raise LedgerError(f"{self.path} is a database of another program, not a ledger")
+        if version > VERSION:
+            text = f"the ledger {self.path} is of version {version}, from a newer bulksend; this one knows {VERSION}"
+            raise LedgerVersionError(text)
         return int(version)
 
-    def _make(self, db: sqlite3.Connection) -> None:
-        db.execute("BEGIN IMMEDIATE")
+    def _bring_up_to_date(self, db: sqlite3.Connection, version: int) -> None:
+        """Make or migrate the ledger, as a whole or not at all."""
         try:
-            if self._version(db) == 0:  # nobody was quicker
-                schema = resources.files("bulksend.ledger").joinpath("schema.sql").read_text("utf-8")
-                for statement in re.sub(r"--.*", "", schema).split(";"):
-                    if statement.strip():
+            with Transaction(db):
+                version = self._version(db)  # somebody may have been quicker
+                if version < VERSION:
+                    for statement in _steps(version):
                         db.execute(statement)
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {VERSION}")
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
+                    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    db.execute(f"PRAGMA user_version = {VERSION}")
+        except sqlite3.OperationalError as wrong:
+            if version == 0 or wrong.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+                raise
+            text = f"is of version {version} and must be brought to version {VERSION} before it can be read"
+            raise LedgerError(f"the ledger {self.path} {text}, but it is read-only for this user") from wrong
 
     async def close(self) -> None:
         """Close the file."""

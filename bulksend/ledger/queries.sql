@@ -104,3 +104,17 @@ SET next_at = :next_at, paused_at = :paused_at, paused_until = :paused_until;
 
 -- give_back --
 UPDATE bucket SET next_at = :next_at WHERE identity = :identity AND endpoint = :endpoint AND next_at = :end;
+
+-- find_segment --
+SELECT desired, fingerprint, job, finished_at FROM segment WHERE identity = :identity AND segment = :segment;
+
+-- finish_segment --
+INSERT INTO segment (identity, segment, desired, fingerprint, job, finished_at)
+VALUES (:identity, :segment, :desired, :fingerprint, :job, :now)
+ON CONFLICT (identity, segment) DO UPDATE
+SET desired = :desired, fingerprint = :fingerprint, job = :job, finished_at = :now;
+
+-- use_override --
+-- Changes no row when this hash was used before.
+INSERT INTO override (identity, segment, hash, at) VALUES (:identity, :segment, :hash, :now)
+ON CONFLICT (identity, segment, hash) DO NOTHING;

@@ -1,4 +1,4 @@
--- The ledger of bulksend on SQLite, version 1. Of a row only its key and number stand here, never a payload.
+-- The ledger of bulksend on SQLite, version 2. Of a row only its key and number stand here, never a payload.
 
 CREATE TABLE job (
     id             INTEGER PRIMARY KEY,
@@ -59,4 +59,24 @@ CREATE TABLE bucket (
     paused_at    REAL NOT NULL DEFAULT 0,
     paused_until REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (identity, endpoint)
+) STRICT, WITHOUT ROWID;
+
+-- What the last reconciliation that came to its end left at a vendor: how many ids the desired list held, and which.
+CREATE TABLE segment (
+    identity    TEXT    NOT NULL,
+    segment     TEXT    NOT NULL,
+    desired     INTEGER NOT NULL,
+    fingerprint TEXT    NOT NULL,
+    job         TEXT    NOT NULL,
+    finished_at REAL    NOT NULL,
+    PRIMARY KEY (identity, segment)
+) STRICT, WITHOUT ROWID;
+
+-- Every difference whose guards a person overrode: an override counts once.
+CREATE TABLE override (
+    identity TEXT NOT NULL,
+    segment  TEXT NOT NULL,
+    hash     TEXT NOT NULL,
+    at       REAL NOT NULL,
+    PRIMARY KEY (identity, segment, hash)
 ) STRICT, WITHOUT ROWID;

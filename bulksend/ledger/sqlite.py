@@ -22,11 +22,13 @@ from bulksend.ledger.base import (
     Lease,
     Member,
     Scope,
+    SegmentRecord,
     SendRecord,
     Transition,
 )
 from bulksend.ledger.database import Database
 from bulksend.ledger.lock import FileLock
+from bulksend.ledger.segments import Segments
 from bulksend.model import JobState, State
 
 __all__ = ["SqliteLedger"]
@@ -48,19 +50,23 @@ class SqliteLedger:
         self._wall = wall
         self._db = Database(path, executor)
         self._locks: dict[int, FileLock] = {}
+        self._segments = Segments(self._db, wall)
         self._commit = GroupCommit(lambda batch: self._db.run(partial(self._apply, batch)))
 
     async def open(self, *, create: bool) -> bool:
-        """Open the file, made with mode 0600 when it is new."""
+        """Open the file, made with mode 0600 when it is new, migrated when it is older, whoever opens it."""
         return await self._db.run(partial(self._db.open, create=create))
 
     async def close(self) -> None:
-        """Finish what is being committed, give locks back, close the file."""
+        """Finish what is being committed, close the file, give locks back."""
         await self._commit.idle()
-        for lock in self._locks.values():
-            lock.release()
-        self._locks.clear()
-        await self._db.close()
+        try:
+            await self._db.close()
+        finally:
+            # Last: what was under way in the executor, though its caller is gone, may have taken one.
+            while self._locks:
+                self._locks.popitem()[1].release()
+            self._segments.unlock_all()
 
     # Jobs
 
@@ -303,6 +309,33 @@ class SqliteLedger:
     def _set_bucket(self, identity: str, endpoint: str, next_at: float, paused_at: float, paused_until: float) -> None:
         values = {"next_at": next_at, "paused_at": paused_at, "paused_until": paused_until}
         self._db.execute("set_bucket", identity=identity, endpoint=endpoint, **values)
+
+    # Segments
+
+    async def find_segment(self, identity: str, segment: str) -> SegmentRecord | None:
+        """Return what the last reconciliation left."""
+        return await self._db.run(partial(self._segments.find, identity, segment))
+
+    async def finish_segment(self, identity: str, segment: str, *, desired: int, fingerprint: str, job: str) -> None:
+        """Record a reconciliation that came to its end."""
+        finish = partial(self._segments.finish, desired=desired, fingerprint=fingerprint, job=job)
+        await self._db.run(partial(finish, identity, segment))
+
+    async def use_override(self, identity: str, segment: str, *, hash: str) -> bool:  # noqa: A002
+        """Record the hash; False when it was there."""
+        return await self._db.run(partial(self._segments.use_override, identity, segment, hash=hash))
+
+    async def lock_segment(self, identity: str, segment: str, holder: str) -> None:
+        """Take the lock beside the ledger."""
+        await self._db.run(partial(self._segments.lock, identity, segment, holder))
+
+    async def unlock_segment(self, identity: str, segment: str) -> None:
+        """Give it back."""
+        await self._db.run(partial(self._segments.unlock, identity, segment))
+
+    def segment_folder(self, identity: str, segment: str) -> Path:
+        """Return a path beside the ledger; its lock has the same name with `.lock` behind it."""
+        return self._segments.folder(identity, segment)
 
 
 _COUNTED = (State.ACCEPTED, State.REJECTED, State.UNKNOWN, State.SENDING)

@@ -25,6 +25,9 @@ class LogFormat(StrEnum):
 
 _LEVEL = {
     EventName.CALL_MADE: "debug",
+    EventName.SEGMENT_PAGE: "debug",
+    EventName.SEGMENT_CHANGED: "debug",
+    EventName.SEGMENT_UNORDERED: "warning",
     EventName.SEND_ACCEPTED: "debug",
     EventName.SEND_RETURNED: "debug",
     EventName.SEND_RETRIED: "warning",

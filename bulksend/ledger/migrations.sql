@@ -1,0 +1,23 @@
+-- What makes an older ledger a new one: a line `-- version_N --`, what is new in it, and the statements that lead there
+-- from version N - 1. Never changed once released; `schema.sql` is where all of them lead. A process of the version
+-- before may be at work on the ledger meanwhile: what it reads and writes must stay.
+
+-- version_2 --
+-- Vendor segments that are brought into line with a desired list.
+CREATE TABLE segment (
+    identity    TEXT    NOT NULL,
+    segment     TEXT    NOT NULL,
+    desired     INTEGER NOT NULL,
+    fingerprint TEXT    NOT NULL,
+    job         TEXT    NOT NULL,
+    finished_at REAL    NOT NULL,
+    PRIMARY KEY (identity, segment)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE override (
+    identity TEXT NOT NULL,
+    segment  TEXT NOT NULL,
+    hash     TEXT NOT NULL,
+    at       REAL NOT NULL,
+    PRIMARY KEY (identity, segment, hash)
+) STRICT, WITHOUT ROWID;
