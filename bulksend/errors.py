@@ -2,13 +2,13 @@
 
 BulksendError                 exit code
 ├── JobError                  2   the job file, the audience or the arguments are wrong; nothing was called
-├── GuardError                4   a guard of [policy] refused the job or stopped it
+├── GuardError                4   a guard of [policy] or [guard] refused the job or stopped it
 ├── InterruptedRunError      75   stopped before the end by a signal or by `stop`; run again to go on
 ├── SendsFailedError          3   raised by `Report.raise_for_failures()` only
 └── RunError                  1   the run could not go on; nothing acknowledged is lost
     ├── LedgerError               the disk or the database failed, or a guarded transition did not hold
     │   ├── LedgerVersionError    the ledger was written by a newer bulksend
-    │   └── JobLockedError        another process runs this job
+    │   └── JobLockedError        another process runs this job, or changes its segment
     ├── DeniedError               the vendor refuses the credentials (401, or 403 that is not throttling)
     ├── NetworkError              the vendor cannot be reached
     ├── PrepareError              the vendor refused what every send depends on (a campaign create)
@@ -102,9 +102,13 @@ class JobError(BulksendError):
 
 
 class GuardError(BulksendError):
-    """A guard of [policy] refused the job before its first call, or stopped it."""
+    """A guard of [policy] or [guard] refused the job, or stopped it; `refused` where nothing was changed yet."""
 
     exit_code = 4
+
+    def __init__(self, text: str, *, refused: bool = False) -> None:
+        self.refused = refused
+        super().__init__(text)
 
 
 class InterruptedRunError(BulksendError):
@@ -132,7 +136,7 @@ class LedgerVersionError(LedgerError):
 
 
 class JobLockedError(LedgerError):
-    """Another process is running this job."""
+    """Another process is running this job, or brings its segment into line."""
 
 
 class DeniedError(RunError):

@@ -53,7 +53,7 @@ class State(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job stands: `refused` never made a call, `stopped` was told to stop, `incomplete` broke off."""
+    """Where a job stands: `refused` changed nothing, `stopped` was told to stop, `incomplete` broke off."""
 
     RUNNING = "running"
     DONE = "done"

@@ -30,7 +30,10 @@ async def check_input(
     """Look at the whole audience: its keys always, its rows unless told not to. What is wrong is in `problems`."""
     loop = asyncio.get_running_loop()
     audience, renderer = opened.audience, opened.renderer
-    if audience is None:
+    if audience is None and not opened.flow.steps:
+        checked = Checked()
+        checked.add(renderer.static_problems())
+    elif audience is None:
         checked = check_rows(renderer, [[()]], with_secrets=with_secrets, stopping=stopping)
         checked.rows, checked.size = 0, (0, 1)
     else:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LEDGER_ENV",
     "Opened",
+    "at_table",
     "key_problems",
     "ledger_path",
     "load_whole",
@@ -108,7 +109,8 @@ def open_job(job: Job, *, rows_from_code: bool = False) -> Iterator[Opened]:
                 base_dir=job.base_dir, source=spec.source, sql=spec.sql, key=spec.key, scratch_dir=scratch_dir
             )
         except JobError as wrong:
-            raise JobError([_at_audience(job, problem) for problem in wrong.problems]) from None
+            field = "audience.from" if spec.sql is None else "audience.sql"
+            raise JobError([at_table(job, field, problem) for problem in wrong.problems]) from None
         try:
             renderer.check_columns(audience.columns, audience.label)
             yield Opened(job, flow, accounts, renderer, audience, scratch_dir)
@@ -170,11 +172,10 @@ def key_problems(keys: KeyCheck, label: str) -> list[Problem]:
     return sorted(problems, key=lambda problem: problem.row or 0)
 
 
-def _at_audience(job: Job, problem: Problem) -> Problem:
-    """Point to the job file where a problem is of the audience as a whole, not of a line or row in it."""
+def at_table(job: Job, field: str, problem: Problem) -> Problem:
+    """Point to the job file where a problem is of a table as a whole, not of a line or row in it."""
     if problem.line is not None or problem.row is not None:
         return problem
-    field = "audience.sql" if job.audience is not None and job.audience.sql is not None else "audience.from"
     if problem.field is not None:
         field = problem.field
     of = f"{problem.file}: " if problem.file not in (None, "sql") else ""

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from bulksend.api.checking import check_input
+from bulksend.api.comparing import compare, segment_calls
+from bulksend.api.desired import desired_of
 from bulksend.api.lateness import is_late
 from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledger, secret_problems
-from bulksend.api.refusal import check_due
-from bulksend.api.run import JobSource
+from bulksend.api.refusal import Observer, check_due
+from bulksend.api.report import SegmentReport
+from bulksend.api.run import JobSource, start_emulator
+from bulksend.api.segment import Segment
 from bulksend.engine.rate import bucket_of
 from bulksend.errors import GuardError, JobError, Problem
 from bulksend.job.check import Checked
@@ -67,6 +74,8 @@ class Plan:
     problems: Sequence[Problem]
     more_problems: int
     warnings: Sequence[Problem]
+    segment: SegmentReport | None = None
+    """How the job's segment differs from its desired list; None for a job without, and with `problems`."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the object that `plan --json` prints."""
@@ -88,7 +97,12 @@ class Plan:
             "problems": [str(problem) for problem in self.problems],
             "more_problems": self.more_problems,
             "warnings": [str(problem) for problem in self.warnings],
+            **({} if self.segment is None else {"segment": {**self.segment.to_dict(), "samples": self._ids()}}),
         }
+
+    def _ids(self) -> dict[str, list[str]]:
+        assert self.segment is not None
+        return {"added": list(self.segment.add_samples), "removed": list(self.segment.remove_samples)}
 
 
 async def plan_async(
@@ -99,20 +113,33 @@ async def plan_async(
     base_url: str | None = None,
     limit: int | None = None,
     emulate: bool = False,
+    diff_out: str | os.PathLike[str] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Plan:
-    """Look at a job without a call and without a change; the ledger is only read, and need not exist.
+    """Look at a job without a change; the ledger is only read, and need not exist.
+
+    No call is made, but for a job with [desired]: its segment is read, and the ids of the difference are written to the
+    folder `diff_out`. `observers` are told of these calls. With `emulate` an emulator is asked.
 
     Raises JobError when the job file itself cannot be used; problems of rows are in the plan. A secret that is not set
-    is a warning.
+    is a warning. Raises RunError where a segment cannot be read.
     """
     loaded = load_whole(job, variables=vars, base_url=base_url, with_secrets=False)
-    with naming(loaded), open_job(loaded) as opened, ThreadPoolExecutor(1) as executor:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(naming(loaded))
+        opened = stack.enter_context(open_job(loaded))
+        executor = stack.enter_context(ThreadPoolExecutor(1))
         if limit is not None and limit < 1:
             raise JobError(Problem("must be at least 1", field="--limit"))
-        warnings = [] if emulate else secret_problems(opened)
+        secrets = [] if emulate else secret_problems(opened)
+        warnings = list(secrets)
         checked = await check_input(
             opened, executor, limit=limit, precheck=True, with_secrets=False, stopping=lambda: False
         )
+        desired, wrong = await desired_of(opened, executor, lambda: False)
+        if wrong is not None:
+            checked.problems, checked.only_late = [*checked.problems, *wrong.problems], False
+            checked.more += wrong.more
         settled = 0 if emulate else await _settled(opened, ledger, executor, limit=limit)
         made = _Made() if emulate else await _made(opened, ledger, checked)
         warnings += [] if emulate else _row_secrets(opened)
@@ -135,7 +162,22 @@ async def plan_async(
         if most is not None and checked.sends > most:
             text = f"{checked.sends:,} sends, at most {most:,} are allowed: a run is refused"
             warnings.append(loaded.problem_at("policy.max_sends", text))
-        return _plan(opened, checked, settled, made, warnings)
+        found: SegmentReport | None = None
+        if desired is not None and not checked.problems and not secrets:
+            if emulate:
+                ledger = await start_emulator(stack, opened, executor)
+            segment = Segment(opened, desired, executor)
+            folder = None if diff_out is None else Path(diff_out)
+            found, refusals = await compare(
+                opened, segment, executor, ledger=ledger, diff_out=folder, observers=observers
+            )
+            warnings += [
+                loaded.problem_at(f"guard.{text.partition(':')[0]}", f"{text}: a run is refused") for text in refusals
+            ]
+        elif secrets and desired is not None:
+            text = "was not read, since a secret is not set; so nothing is known of its difference"
+            warnings.append(loaded.problem_at("segment", text))
+        return _plan(opened, checked, settled, made, warnings, found)
 
 
 def _row_secrets(opened: Opened) -> list[Problem]:
@@ -202,7 +244,14 @@ async def _made(opened: Opened, url: str | None, checked: Checked) -> _Made:
     )
 
 
-def _plan(opened: Opened, checked: Checked, settled: int, made: _Made, warnings: list[Problem]) -> Plan:
+def _plan(
+    opened: Opened,
+    checked: Checked,
+    settled: int,
+    made: _Made,
+    warnings: list[Problem],
+    found: SegmentReport | None,
+) -> Plan:
     job, flow = opened.job, opened.flow
     settled = min(settled, checked.sends)
     share = (checked.sends - settled) / checked.sends if checked.sends else 0.0
@@ -225,7 +274,15 @@ def _plan(opened: Opened, checked: Checked, settled: int, made: _Made, warnings:
         endpoints[endpoint.name] = EndpointPlan(
             pending, str(limit), endpoint.documented or endpoint.name in job.limits, duration_s
         )
-    called = [endpoint.name for _, endpoint in flow.steps if endpoints[endpoint.name].calls]
+    launch_s = max((one.duration_s for one in endpoints.values()), default=0.0)
+    segment_s = 0.0
+    for name, calls in ({} if found is None else segment_calls(opened, found)).items():
+        limit = job.limit(name)
+        duration_s = max(0, calls - 1) / bucket_of(limit, MARGIN_S).rate_per_s
+        segment_s += duration_s
+        documented = job.provider.endpoints[name].documented or name in job.limits
+        endpoints[name] = EndpointPlan(calls, str(limit), documented, duration_s)
+    called = [name for name, one in endpoints.items() if one.calls]
     known = bool(called) and not checked.problems
     bottleneck = max(called, key=lambda name: endpoints[name].duration_s) if known else None
     return Plan(
@@ -236,11 +293,12 @@ def _plan(opened: Opened, checked: Checked, settled: int, made: _Made, warnings:
         settled=settled,
         endpoints=endpoints,
         bottleneck=bottleneck,
-        eta_s=None if checked.problems else max((one.duration_s for one in endpoints.values()), default=0.0),
+        eta_s=None if checked.problems else launch_s + segment_s,
         samples=_samples(opened, checked, made),
         problems=checked.problems,
         more_problems=checked.more,
         warnings=warnings,
+        segment=found,
     )
 
 

@@ -7,21 +7,24 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 from bulksend.api.checking import check_input
+from bulksend.api.desired import desired_of
 from bulksend.api.emulation import emulator
 from bulksend.api.lateness import is_late
 from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledger, secret_problems
 from bulksend.api.refusal import Observer, check_due, check_size
 from bulksend.api.report import Report
 from bulksend.api.running import Run
+from bulksend.api.segment import Segment, check_hash
 from bulksend.api.signals import signals_end
 from bulksend.api.source import chunk_source, row_source
+from bulksend.engine.limiter import StoppedError
 from bulksend.errors import (
     BulksendError,
     InterruptedRunError,
@@ -33,12 +36,15 @@ from bulksend.event import Event, EventName
 from bulksend.job.check import Checked
 from bulksend.job.spec import Job
 from bulksend.launch import Source
+from bulksend.reconcile.difference import Difference
 
-__all__ = ["JobSource", "Observer", "run_async"]
+__all__ = ["Confirm", "JobSource", "Observer", "run_async", "start_emulator"]
 
 ACCOUNTS_MOST = 10_000
 """Different accounts that are looked for where the rows were not looked at beforehand."""
 
+Confirm = Callable[[Job, Checked, Difference | None], bool]
+"""Asks a person before the first write; given the difference of the segment, where the job has one."""
 JobSource = str | os.PathLike[str] | Mapping[str, object]
 
 
@@ -52,15 +58,18 @@ async def run_async(
     limit: int | None = None,
     precheck: bool = True,
     observers: Sequence[Observer] = (),
-    confirm: Callable[[Job, Checked], bool] | None = None,
+    apply: str | None = None,
+    diff_out: str | os.PathLike[str] | None = None,
+    confirm: Confirm | None = None,
     handle_signals: bool = False,
 ) -> Report:
     """Run a job to its end and return the numbers; the job's name is its identity, so a second run goes on.
 
     `ledger` is a URL (`sqlite:///absolute/path`, `sqlite:relative`), by default $BULKSEND_LEDGER, else `bulksend.db`
     beside the job file. `limit` takes only the first N rows. `precheck=False` does not look at the rows before the
-    first call. `emulate` sends to an emulator, with a scratch ledger. `observers` are called with every Event.
-    With `handle_signals`, SIGINT and SIGTERM end the run in good order.
+    first call. `emulate` sends to an emulator, with a scratch ledger. `observers` are called with every Event. For a
+    job with [desired]: `apply` is the hash of the one difference that may pass its guards, `diff_out` a folder that the
+    ids of the difference are written to. With `handle_signals`, SIGINT and SIGTERM end the run in good order.
 
     Raises JobError (wrong input, before any call), GuardError, InterruptedRunError or RunError; once the job had begun,
     the exception's `report` holds the numbers. A rejected or unknown send raises nothing: see
@@ -71,13 +80,17 @@ async def run_async(
         stack.enter_context(naming(loaded))
         if limit is not None and limit < 1:
             raise JobError(Problem("must be at least 1", field="--limit"))
+        if limit is not None and loaded.desired is not None and not loaded.provider.flow(loaded.tables).steps:
+            text = "cannot cut a desired list: what it left out would be removed from the segment"
+            raise JobError(Problem(text, field="--limit"))
+        check_hash(apply)
         opened = stack.enter_context(open_job(loaded))
         # Left before the audience is closed: its thread must not be reading then.
         executor = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader"))
         problems = [] if emulate else secret_problems(opened)
         check_due(loaded, time.time(), observers)
         if emulate:
-            ledger = await _emulate(stack, opened, executor)
+            ledger = await start_emulator(stack, opened, executor)
         current = Run(opened, open_ledger(ledger, loaded.base_dir), observers, limited=limit is not None)
         await _refuse_running(current)
         if handle_signals:
@@ -90,15 +103,33 @@ async def run_async(
             raise current.interrupted
         if checked.problems and checked.only_late and not await is_late(opened, current.ledger, executor, limit=limit):
             checked.problems, checked.more = [], 0
-        if problems or checked.problems:
-            raise JobError(problems + checked.problems, more=checked.more)
+        desired, wrong = await desired_of(opened, executor, stopping)
+        if problems or checked.problems or wrong is not None:
+            more = () if wrong is None else wrong.problems
+            raise JobError([*problems, *checked.problems, *more], more=checked.more + (wrong.more if wrong else 0))
+        if current.interrupted is not None:
+            raise current.interrupted
         current.observe(Event(EventName.AUDIENCE_CHECKED, loaded.name, count=checked.sends))
         check_size(loaded, checked, observers)
-        if confirm is not None and not confirm(loaded, checked):
+        if desired is None and confirm is not None and not confirm(loaded, checked, None):
             raise InterruptedRunError("nothing was sent: the question was not answered with yes")
         current.rows, current.total, current.size = checked.rows, checked.sends, checked.size
         accounts = await _account_names(opened, checked, executor)
-        return await _go(current, partial(_source, opened, executor, current, accounts, limit))
+        bring: Callable[[], Awaitable[None]] | None = None
+        if desired is not None:
+            asked = None if confirm is None else partial(confirm, loaded, checked)
+            folder = _diff_folder(loaded, diff_out)
+            segment = Segment(opened, desired, executor)
+            bring = partial(segment.bring_into_line, current, apply_hash=apply, diff_out=folder, confirm=asked)
+        return await _go(current, partial(_source, opened, executor, current, accounts, limit), bring)
+
+
+def _diff_folder(job: Job, given: str | os.PathLike[str] | None) -> Path | None:
+    """Return where the difference is written to: where no route changes the segment, it is what the job is for."""
+    if given is not None:
+        return Path(given)
+    targets = job.provider.targets
+    return job.path.with_name(f"{job.path.stem}-diff") if targets is not None and targets.add is None else None
 
 
 async def _account_names(opened: Opened, checked: Checked, executor: ThreadPoolExecutor) -> list[str]:
@@ -133,14 +164,22 @@ async def _refuse_running(current: Run) -> None:
             )
 
 
-async def _go(current: Run, make_source: Callable[[], Source]) -> Report:
-    """Take the lock, launch, and end the job whatever happens."""
+async def _go(
+    current: Run, make_source: Callable[[], Source], bring: Callable[[], Awaitable[None]] | None = None
+) -> Report:
+    """Take the lock, bring the segment into line, launch, and end the job whatever happens."""
     try:
-        await current.start()
+        before = await current.start()
         failure: BaseException | None = None
         try:
-            await current.launch(make_source())
+            # Once a launch has begun, its segment was right: a job that goes on does not change it under the launch.
+            if bring is not None and not (before.counts.settled or before.counts.sending):
+                await bring()
+            if current.opened.flow.steps:
+                await current.launch(make_source())
             failure = current.failure
+        except StoppedError:
+            failure = current.failure or InterruptedRunError("the run was stopped; run again to go on")
         except BaseException as wrong:
             failure = wrong
         try:
@@ -158,7 +197,7 @@ async def _go(current: Run, make_source: Callable[[], Source]) -> Report:
         await current.ledger.close()
 
 
-async def _emulate(stack: AsyncExitStack, opened: Opened, executor: ThreadPoolExecutor) -> str:
+async def start_emulator(stack: AsyncExitStack, opened: Opened, executor: ThreadPoolExecutor) -> str:
     """Point the job at an emulator of its own; returns the URL of a scratch ledger."""
     job = opened.job
     number = len(job.accounts)
@@ -167,8 +206,10 @@ async def _emulate(stack: AsyncExitStack, opened: Opened, executor: ThreadPoolEx
         number = max(1, len(await asyncio.get_running_loop().run_in_executor(executor, distinct)))
     campaign = job.tables.get("launch", {}).get("campaign_id")
     campaigns = [str(campaign)] if isinstance(campaign, int | str) and str(campaign).isdigit() else []
+    segment = job.tables.get("segment", {}).get("id")
+    flags = ["--segment", str(segment)] if segment is not None and job.desired is not None else []
     given = await stack.enter_async_context(
-        emulator(job.provider, accounts=number, limits=job.limits, campaigns=campaigns)
+        emulator(job.provider, accounts=number, limits=job.limits, campaigns=campaigns, flags=flags)
     )
     opened.accounts.replace(given)
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="bulksend-emulate-"))

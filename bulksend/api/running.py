@@ -14,7 +14,7 @@ from functools import partial
 
 from bulksend.api.opening import Opened
 from bulksend.api.refusal import Observer
-from bulksend.api.report import Failure, Report
+from bulksend.api.report import Failure, Report, SegmentReport
 from bulksend.duration import format_duration
 from bulksend.engine.sender import Sender as Engine
 from bulksend.engine.transport import AiohttpTransport, Transport
@@ -52,6 +52,8 @@ class Run:
         self.rows = 0
         self.size: tuple[int, int] | None = None
         """Rows and sends of the whole audience, also where the run takes only the first of them."""
+        self.segment: SegmentReport | None = None
+        """How the job's segment stands, once that is known."""
         self._observers = list(observers)
         self._limited = limited
         self._transport: Transport = AiohttpTransport()
@@ -153,6 +155,17 @@ class Run:
         await self._launch.run(source, accepted_before=0 if record is None else record.counts.accepted)
 
     @property
+    def engine(self) -> Engine:
+        """Return what makes the run's calls; there is one once it has started."""
+        assert self._engine is not None
+        return self._engine
+
+    async def prepare(self, account: Account) -> None:
+        """Make what the account's sends depend on, before any of them."""
+        assert self._launch is not None
+        await self._launch.prepare(account)
+
+    @property
     def stopping(self) -> bool:
         return self._engine is not None and self._engine.stopping
 
@@ -219,6 +232,7 @@ class Run:
             rate_per_min=self._rate_per_min(),
             endpoints={name: stats.summary() for name, stats in self._engine.stats.items()},
             campaigns=dict(self._engine.tally),
+            segment=self.segment,
             changed=self._launch.changed,
             failures=await failures_of(self.ledger, record.id) if record is not None and not brief else (),
             started_at=record.started_at if record is not None else None,
@@ -253,6 +267,8 @@ def _ended(failure: BaseException | None) -> EventName:
 
 
 def _state(failure: BaseException | None, pending: int) -> JobState:
+    if isinstance(failure, GuardError) and failure.refused:
+        return JobState.REFUSED
     if isinstance(failure, GuardError | InterruptedRunError):
         return JobState.STOPPED
     return JobState.INCOMPLETE if failure is not None or pending else JobState.DONE

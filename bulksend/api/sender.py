@@ -51,6 +51,8 @@ class Sender:
             raise JobError(
                 self._job.problem_at("audience.chunk", "needs an audience file: rows from code are sent one by one")
             )
+        if self._job.desired is not None:
+            raise JobError(self._job.problem_at("desired", "needs `run`: rows from code are sent, and nothing else"))
         self._ledger = ledger
         self._observers = observers
         self._stack = AsyncExitStack()

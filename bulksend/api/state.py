@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from bulksend.api.opening import ledger_path, naming, open_ledger
-from bulksend.api.report import Failure, Report
+from bulksend.api.report import Failure, Report, read_segment
 from bulksend.api.run import JobSource
 from bulksend.api.running import failures_of, vendor_of
 from bulksend.errors import JobError, JobLockedError, Problem
@@ -90,6 +90,7 @@ async def status_async(
             rate_per_min=rate if isinstance(rate, int | float) else None,
             endpoints=endpoints,
             campaigns=campaigns if isinstance(campaigns, dict) else {},
+            segment=read_segment(last.get("segment")),
             failures=await failures_of(store, record.id),
             started_at=record.started_at,
             finished_at=record.finished_at,

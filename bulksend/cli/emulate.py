@@ -42,8 +42,18 @@ def emulate(
         list[int], typer.Option("--campaign", metavar="ID", help="A campaign that exists from the start.")
     ] = [],
     segment: Annotated[
-        list[str], typer.Option("--segment", metavar="ID", help="A segment that exists; without any, all do.")
+        list[str],
+        typer.Option(
+            "--segment",
+            metavar="ID",
+            help="A segment that exists; without any, all do. User.com: 77:5000 is 77 with 5,000 users, not 10; Stream "
+            "takes the whole text for an id.",
+        ),
     ] = [],
+    collation: Annotated[
+        str,
+        typer.Option("--collation", metavar="code-point|no-case", help="The order in which Stream lists targets."),
+    ] = "code-point",
     webhook: Annotated[
         str | None, typer.Option("--webhook", metavar="URL", help="Where the vendor's webhooks go.")
     ] = None,
@@ -54,7 +64,7 @@ def emulate(
     """Behave as a vendor does, on this machine: documented routes, answers, limits, and faults on demand.
 
     Prints one line of JSON with addresses and credentials when it is ready. What took effect is at
-    /_emulator/effects, counts at /_emulator/stats.
+    /_emulator/effects, counts at /_emulator/stats, who is in a segment of Stream's at /_emulator/targets?segment=ID.
 
     Example: bulksend emulate insider --port 8900 --latency 20ms±10ms --fault reset-after:1%
     """
@@ -76,6 +86,7 @@ def emulate(
                 segment,
                 retry_after=retry_after,
                 webhook=webhook,
+                collation=collation,
             )
         except ValueError as wrong:
             raise JobError(str(wrong)) from None

@@ -9,7 +9,7 @@ import typer
 
 from bulksend.errors import JobError, Problem
 
-__all__ = ["BaseUrl", "JobFile", "Json", "LedgerUrl", "Limit", "Vars", "variables"]
+__all__ = ["BaseUrl", "DiffOut", "JobFile", "Json", "LedgerUrl", "Limit", "Vars", "variables"]
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (TOML).", show_default=False)]
 Vars = Annotated[
@@ -31,6 +31,12 @@ BaseUrl = Annotated[
 ]
 Limit = Annotated[
     int | None, typer.Option("--limit", metavar="N", min=1, help="Only the first N rows.", show_default=False)
+]
+DiffOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--diff-out", metavar="DIR", help="Write the ids of a segment's difference to files in DIR.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

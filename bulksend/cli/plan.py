@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bulksend.cli.options import BaseUrl, JobFile, Json, LedgerUrl, Limit, Vars, variables
-from bulksend.cli.printing import colour, exit_codes, print_json, say
+from bulksend.cli.options import BaseUrl, DiffOut, JobFile, Json, LedgerUrl, Limit, Vars, variables
+from bulksend.cli.printing import colour, exit_codes, print_json, say, segment_lines
 from bulksend.duration import format_duration
 
 if TYPE_CHECKING:
     from bulksend.api.plan import Plan
+    from bulksend.observe.progress import Progress
 
 __all__ = ["plan"]
 
@@ -28,18 +29,34 @@ def plan(
         bool, typer.Option("--emulate", help="Plan a run with --emulate: no secrets, a fresh ledger.")
     ] = False,
     limit: Limit = None,
+    diff_out: DiffOut = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a run would do, without a call and without a change.
+    """Show what a run would do, without a change.
 
-    Calls per endpoint, the limit that decides how long it takes, the first payloads, and every input error.
+    Calls per endpoint, the limit that decides how long it takes, the first payloads, and every input error. No call is
+    made, but where a [segment] is to hold a [desired] list: it is read.
 
     Example: bulksend plan spring-sale.toml --var day=2026-04-01
     """
     from bulksend.api.blocking import plan as plan_job
 
     with exit_codes(job.name, as_json=as_json):
-        planned = plan_job(job, vars=variables(var), ledger=ledger, base_url=base_url, limit=limit, emulate=emulate)
+        bar = _bar() if sys.stderr.isatty() else None
+        try:
+            planned = plan_job(
+                job,
+                vars=variables(var),
+                ledger=ledger,
+                base_url=base_url,
+                limit=limit,
+                emulate=emulate,
+                diff_out=diff_out,
+                observers=[] if bar is None else [bar],
+            )
+        finally:
+            if bar is not None:
+                bar.close()
         if as_json:
             print_json(planned.to_dict())
         else:
@@ -53,19 +70,29 @@ def plan(
         raise typer.Exit(2 if planned.problems else 0)
 
 
+def _bar() -> Progress:
+    from bulksend.observe.progress import Progress
+
+    return Progress(sys.stderr)
+
+
 def _print(planned: Plan) -> None:
     pending = max(0, planned.sends - planned.settled)
     rows = f" ({planned.rows:,} rows)" if planned.rows != planned.sends and planned.rows else ""
     typer.echo(f'job "{planned.job}" for {planned.provider}')
     settled = f", {planned.settled:,} settled by earlier runs" if planned.settled else ""
-    typer.echo(f"  sends       {planned.sends:,}{rows}: {pending:,} to make{settled}")
+    if planned.segment is not None:
+        for line in segment_lines(planned.segment, is_tty=sys.stdout.isatty()):
+            typer.echo(line)
+    if planned.sends or planned.segment is None:
+        typer.echo(f"  sends       {planned.sends:,}{rows}: {pending:,} to make{settled}")
     for name, one in planned.endpoints.items():
         note = "" if one.documented else " (not published: a careful start)"
         mark = "  <- bottleneck" if name == planned.bottleneck else ""
         calls = f"{one.calls:,} {'call' if one.calls == 1 else 'calls'}"
         takes = f", {format_duration(one.duration_s)}" if planned.eta_s is not None else ""
         typer.echo(f"  {name}: {calls} at {one.limit}{note}{takes}{mark}")
-    if not pending:
+    if not any(one.calls for one in planned.endpoints.values()):
         typer.echo("  nothing is left to send")
     elif planned.eta_s is not None:
         typer.echo(f"  ETA         {format_duration(planned.eta_s)}")

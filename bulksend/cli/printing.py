@@ -16,9 +16,9 @@ from bulksend.duration import format_duration
 from bulksend.errors import BulksendError, JobError, JobLockedError
 
 if TYPE_CHECKING:
-    from bulksend.api.report import Report
+    from bulksend.api.report import Report, SegmentReport
 
-__all__ = ["at_local", "colour", "exit_codes", "print_json", "say", "say_report"]
+__all__ = ["at_local", "colour", "exit_codes", "print_json", "say", "say_report", "segment_lines"]
 
 
 def say(text: str = "") -> None:
@@ -87,6 +87,11 @@ def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:
     yield f'job "{report.job}": {report.state}'
     if report.holder is not None:
         yield f"  run by      {report.holder}"
+    if report.segment is not None:
+        yield from segment_lines(report.segment, is_tty=is_tty)
+    if report.segment is not None and not report.total:
+        yield from _made(report)
+        return
     figures = [f"{report.accepted:,} accepted"]
     for number, name, tint in (
         (report.rejected, "rejected", "red"),
@@ -99,15 +104,9 @@ def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:
     yield f"  sends       {report.total:,}{rows}: {', '.join(figures)}"
     if report.changed:
         yield f"  changed     {report.changed:,} settled earlier with another payload; not sent again"
-    if report.state == "refused":
+    if report.state == "refused" and not report.calls:
         return
-    if report.state != "running":
-        waits = f", {report.retried:,} repeated, {report.throttled:,} times told to wait" if report.calls else ""
-        yield f"  calls       {report.calls:,}{waits}"
-    rate = f", {report.rate_per_min:,.0f} sends/min" if report.rate_per_min else ""
-    yield f"  time        {format_duration(report.elapsed_s)}{rate}"
-    for name, stats in report.endpoints.items():
-        yield f"  {name}: {_endpoint(stats)}"
+    yield from _made(report)
     if report.campaigns:
         told = (f"{number:,} {name.replace('_', ' ')}" for name, number in report.campaigns.items())
         yield f"  campaigns   {', '.join(told)}"
@@ -119,6 +118,47 @@ def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:
     if report.unknown:
         yield "  An unknown send may have arrived. Where the vendor can tell, the next run asks it; else, on your word:"
         yield "  bulksend resolve JOB --accept|--resend KEY..."
+
+
+def _made(report: Report) -> Iterator[str]:
+    """Tell the calls, and how long they took."""
+    if report.state != "running":
+        waits = f", {report.retried:,} repeated, {report.throttled:,} times told to wait" if report.calls else ""
+        yield f"  calls       {report.calls:,}{waits}"
+    rate = f", {report.rate_per_min:,.0f} sends/min" if report.rate_per_min else ""
+    yield f"  time        {format_duration(report.elapsed_s)}{rate}"
+    for name, stats in report.endpoints.items():
+        yield f"  {name}: {_endpoint(stats)}"
+
+
+def segment_lines(segment: SegmentReport, *, is_tty: bool) -> Iterator[str]:
+    """Tell how a segment stands; the first ids of each side where this run has seen them."""
+    verbs = ("added", "removed") if segment.applied else ("to add", "to remove")
+    yield f"  segment     {segment.id}: {segment.remote:,} targets, {segment.desired:,} desired"
+    for verb, number, samples in zip(
+        verbs, (segment.added, segment.removed), (segment.add_samples, segment.remove_samples), strict=True
+    ):
+        yield f"  {verb:<11} {number:,}{_first(samples, number)}"
+    if segment.unnamed:
+        yield f"  unnamed     {segment.unnamed:,} targets lack the field that is compared"
+    if segment.drift:
+        yield f"  drift       {segment.drift:,} targets were changed by others meanwhile"
+    if segment.left:
+        text = f"{segment.left:,} ids still differ after they were written; run again to look at them"
+        yield f"  left        {colour(text, 'red', stream_is_tty=is_tty)}"
+    yield f"  difference  {segment.hash}"
+
+
+def _first(samples: Sequence[str], number: int) -> str:
+    if not samples:
+        return ""
+    more = ", …" if number > len(samples) else ""
+    return f": {', '.join(map(_printable, samples))}{more}"
+
+
+def _printable(text: str) -> str:
+    """Write an id so that it cannot move a terminal's cursor."""
+    return text if text.isprintable() and text == text.strip() else json.dumps(text)
 
 
 def _endpoint(stats: Mapping[str, object]) -> str:

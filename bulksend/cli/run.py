@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bulksend.cli.options import BaseUrl, JobFile, Json, LedgerUrl, Limit, Vars, variables
+from bulksend.cli.options import BaseUrl, DiffOut, JobFile, Json, LedgerUrl, Limit, Vars, variables
 from bulksend.cli.printing import at_local, exit_codes, say, say_report
 from bulksend.observe.logs import LogFormat, Logs
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bulksend.job.check import Checked
     from bulksend.job.spec import Job
     from bulksend.observe.progress import Progress
+    from bulksend.reconcile.difference import Difference
 
 __all__ = ["run"]
 
@@ -41,6 +42,13 @@ def run(
     precheck: Annotated[
         bool, typer.Option("--precheck/--no-precheck", help="Check every row before the first call.")
     ] = True,
+    apply: Annotated[
+        str | None,
+        typer.Option(
+            "--apply", metavar="HASH", help="Let just this difference of a segment pass its guards.", show_default=False
+        ),
+    ] = None,
+    diff_out: DiffOut = None,
     as_json: Json = False,
     log: Annotated[
         LogFormat | None, typer.Option("--log", help="Log lines on stderr; default: console on a terminal, else json.")
@@ -66,12 +74,12 @@ def run(
         bar = _bar() if (progress if progress is not None else is_terminal) else None
         asks = is_terminal and sys.stdin.isatty() and not yes and not emulate
 
-        def confirm(loaded: Job, checked: Checked) -> bool:
-            if bar is not None:
+        def confirm(loaded: Job, checked: Checked, difference: Difference | None) -> bool:
+            if bar is not None and loaded.provider.flow(loaded.tables).steps:
                 limits = [loaded.limit(one.name) for _, one in loaded.provider.flow(loaded.tables).steps]
                 slowest = min(limits, key=lambda limit: min(one.calls / one.period_s for one in limit.windows))
                 bar.expect(slowest, len(checked.by_account))
-            return not asks or _ask(loaded, checked)
+            return not asks or _ask(loaded, checked, difference)
 
         try:
             report = run_job(
@@ -82,6 +90,8 @@ def run(
                 emulate=emulate,
                 limit=limit,
                 precheck=precheck,
+                apply=apply,
+                diff_out=diff_out,
                 observers=[logs, *([bar] if bar is not None else [])],
                 confirm=confirm,
                 handle_signals=True,
@@ -108,12 +118,15 @@ def _bar() -> Progress:
     return Progress(sys.stderr)
 
 
-def _ask(job: Job, checked: Checked) -> bool:
+def _ask(job: Job, checked: Checked, difference: Difference | None) -> bool:
     accounts = ", ".join(sorted({spec.base_url for spec in job.accounts.values()}))
     # While the question stands, Ctrl-C is an answer; the engine's own handler would wait for one.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return typer.confirm(f'Run job "{job.name}" with {checked.sends:,} sends to {accounts}?', err=True)
+        does = [f"with {checked.sends:,} sends"] if checked.sends else []
+        if difference is not None:
+            does.insert(0, f"adding {difference.added:,} targets and removing {difference.removed:,}")
+        return typer.confirm(f'Run job "{job.name}" {", then ".join(does)}, at {accounts}?', err=True)
     except typer.Abort:
         say()
         return False
@@ -122,6 +135,6 @@ def _ask(job: Job, checked: Checked) -> bool:
 
 
 def _say_idle(report: Report) -> None:
-    if report.calls == 0 and report.pending == 0:
+    if report.calls == 0 and report.pending == 0 and report.total:
         when = f", finished {at_local(report.finished_at)}" if report.finished_at is not None else ""
         say(f'job "{report.job}" was finished before{when}: nothing was sent')

@@ -26,6 +26,16 @@ _COUNTED = {
 }
 
 
+_OF_SEGMENT = (
+    EventName.SEGMENT_READING,
+    EventName.SEGMENT_PAGE,
+    EventName.SEGMENT_COMPARED,
+    EventName.SEGMENT_CHANGING,
+    EventName.SEGMENT_CHANGED,
+    EventName.SEGMENT_VERIFIED,
+)
+
+
 class Progress:
     """An observer that draws. `limit_per_s` is what all accounts of the job may make together; unset until known."""
 
@@ -52,6 +62,10 @@ class Progress:
         self._limit_per_s: float | None = None
         self._drawn_s = 0.0
         self._paused_until_s = 0.0
+        self._of_segment: TaskID | None = None
+        self._ids = 0
+        self._done = 0
+        self._since_s = 0.0
 
     def expect(self, limit: Limit, accounts: int) -> None:
         """Say what the limit of one account is, and how many accounts there are."""
@@ -60,7 +74,12 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Take note of an event, and draw now and then."""
+        if event.name in _OF_SEGMENT:
+            self._segment(event)
+            return
         if event.name is EventName.RUN_STARTED:
+            if not event.count:
+                return  # there are no sends: a bar comes with the segment
             self._total, self._settled_before = event.count or 0, event.settled or 0
             self._task = self._bar.add_task(event.job, total=self._total, completed=self._settled_before, said="")
             self._bar.start()
@@ -75,6 +94,39 @@ class Progress:
         elif event.name is EventName.LIMIT_PAUSED and event.duration_s is not None:
             self._paused_until_s = self._clock() + event.duration_s
         self._draw()
+
+    def _segment(self, event: Event) -> None:
+        """Draw how far a segment is: pages read, then ids written; each time by a bar of its own."""
+        if event.name is EventName.SEGMENT_PAGE:
+            self._ids += event.count or 0
+            self._done += 1
+        elif event.name is EventName.SEGMENT_CHANGED:
+            self._ids += (event.added or 0) + (event.removed or 0)
+            self._done = self._ids
+        else:
+            if event.name is EventName.SEGMENT_READING:
+                what, total, done = "read", event.count, event.settled or 0
+            elif event.name is EventName.SEGMENT_CHANGING:
+                what, total, done = "changed", (event.added or 0) + (event.removed or 0), 0
+            else:
+                if self._of_segment is not None:
+                    self._bar.remove_task(self._of_segment)
+                    self._of_segment = None
+                return
+            if self._of_segment is not None:
+                self._bar.remove_task(self._of_segment)
+            self._ids, self._done, self._since_s = 0, done, self._clock()
+            self._of_segment = self._bar.add_task(f"{event.ref} {what}", total=total, completed=done, said="")
+            self._bar.start()
+        if self._of_segment is None or self._clock() - self._drawn_s < 1 / REFRESH_PER_S:
+            return
+        self._drawn_s = self._clock()
+        took_s = self._drawn_s - self._since_s
+        rate = f"  {self._ids / took_s:,.0f} ids/s" if took_s > 0 else ""
+        unit = "pages" if event.name is EventName.SEGMENT_PAGE else "ids"
+        whole = self._bar.tasks[-1].total
+        of = "" if whole is None else f"/{whole:,.0f}"
+        self._bar.update(self._of_segment, completed=self._done, said=f"{self._done:,}{of} {unit}{rate}")
 
     def _draw(self) -> None:
         now = self._clock()
@@ -109,6 +161,6 @@ class Progress:
 
     def close(self) -> None:
         """Take the bar away; the summary stands in its place."""
-        if self._task is not None:
+        if self._task is not None or self._of_segment is not None:
             self._bar.stop()
-            self._task = None
+            self._task = self._of_segment = None

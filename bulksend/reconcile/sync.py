@@ -149,6 +149,10 @@ class Sync:
         """Yield the difference; blocks."""
         return self._first.lines()
 
+    async def approve(self) -> None:
+        """Note that the difference may be applied: a run to come goes on with it, unasked."""
+        await self._go_on(_Phase.APPLYING, self._state.hash)
+
     async def refuse(self) -> None:
         """Note that the difference was not applied."""
         await self._go_on(_Phase.REFUSED, self._state.hash)
@@ -157,7 +161,6 @@ class Sync:
         """Make what is left of the difference."""
         if self._state.phase is _Phase.VERIFYING:
             return
-        await self._go_on(_Phase.APPLYING, difference.hash)
         writes = Writes(
             self._folder / "written.txt",
             calls=self._calls,

@@ -1,0 +1,105 @@
+"""A look at a segment without a write: what `plan` shows of a job with [desired]."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+from bulksend.api.diff_files import DiffFiles
+from bulksend.api.opening import Opened, open_ledger
+from bulksend.api.refusal import Observer
+from bulksend.api.report import SegmentReport
+from bulksend.api.segment import Segment, segment_report
+from bulksend.engine.caller import Caller
+from bulksend.engine.transport import AiohttpTransport
+from bulksend.job.spec import Verify
+from bulksend.ledger.base import Ledger
+from bulksend.reconcile.aside import aside
+from bulksend.reconcile.guards import reasons
+
+__all__ = ["compare", "segment_calls"]
+
+
+async def compare(
+    opened: Opened,
+    segment: Segment,
+    executor: Executor,
+    *,
+    ledger: str | None,
+    diff_out: Path | None,
+    observers: Sequence[Observer],
+) -> tuple[SegmentReport, list[str]]:
+    """Read the segment, and return how it differs and why a run would refuse that.
+
+    The calls keep to the limits that the ledger shares; where there is no ledger yet, none is made.
+    """
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=opened.scratch_dir)))
+        files = DiffFiles(diff_out)
+        await aside(executor, files.open)
+        known = await _open(ledger, opened, folder)
+        stack.push_async_callback(known.close)
+        transport = AiohttpTransport()
+        stack.push_async_callback(transport.close)
+
+        def observe(event: object) -> None:
+            for observer in observers:
+                observer(event)  # type: ignore[arg-type]
+
+        caller = Caller(
+            job=opened.job.name,
+            provider=opened.job.provider,
+            ledger=known,
+            transport=transport,
+            limit_of=opened.job.limit,
+            wall=time.time,
+            random=random.random,
+            observe=observe,
+            contract=opened.job.limits,
+        )
+        stack.push_async_callback(caller.close)
+        stack.callback(caller.stop)
+        sync = segment.sync(caller, folder / "segment", observe=observe, may_be_absent=segment.is_made)
+        stack.callback(sync.close)
+        difference = await sync.find()
+        await aside(executor, partial(files.write, sync.lines))
+        subject = segment.subject
+        record = await known.find_segment(subject.identity, subject.segment_id)
+        found = reasons(
+            difference,
+            opened.job.guard,
+            desired_before=None if record is None else record.desired,
+            changes=subject.targets.add is not None,
+        )
+        return segment_report(subject, difference), found
+
+
+async def _open(url: str | None, opened: Opened, folder: Path) -> Ledger:
+    known = open_ledger(url, opened.job.base_dir)
+    if await known.open(create=False):
+        return known
+    await known.close()
+    fresh = open_ledger(f"sqlite://{folder / 'limits.db'}", folder)
+    await fresh.open(create=True)
+    return fresh
+
+
+def segment_calls(opened: Opened, found: SegmentReport) -> dict[str, int]:
+    """Return how many calls a run makes for the segment, by endpoint: pages, writes, and the look at the result."""
+    targets, guard = opened.job.provider.targets, opened.job.guard
+    assert targets is not None
+    pages = max(1, -(-found.remote // targets.page_most))
+    calls = {targets.page_endpoint.name: pages}
+    differs = bool(found.added or found.removed)
+    if differs and guard.verify is Verify.FULL and targets.add is not None:
+        calls[targets.page_endpoint.name] += max(1, -(-found.desired // targets.page_most))
+    for batch, number in ((targets.add, found.added), (targets.remove, found.removed)):
+        if batch is not None:
+            calls[batch.endpoint.name] = -(-number // batch.ids_most)
+    return calls

@@ -1,0 +1,196 @@
+"""The segment of a run: found to differ, guarded, asked about, brought into line, and looked at."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bulksend.api.diff_files import DiffFiles
+from bulksend.api.opening import Opened
+from bulksend.api.report import SegmentReport
+from bulksend.api.running import Run
+from bulksend.engine.caller import Caller
+from bulksend.errors import GuardError, InterruptedRunError, JobError
+from bulksend.event import Event, EventName
+from bulksend.model import Account
+from bulksend.providers.targets import Targets
+from bulksend.reconcile.aside import aside
+from bulksend.reconcile.calls import Calls
+from bulksend.reconcile.difference import Difference
+from bulksend.reconcile.guards import is_drift, reasons
+from bulksend.reconcile.sync import Subject, Sync, Verified
+
+if TYPE_CHECKING:
+    from bulksend.job.desired import DesiredIds
+
+__all__ = ["Segment", "check_hash", "segment_report"]
+
+
+def segment_report(subject: Subject, difference: Difference, *, applied: bool = False) -> SegmentReport:
+    """Return a difference as a report tells it."""
+    return SegmentReport(
+        id=subject.segment_id,
+        remote=difference.remote + difference.unnamed,
+        desired=difference.desired,
+        added=difference.added,
+        removed=difference.removed,
+        hash=difference.hash,
+        unnamed=difference.unnamed,
+        add_samples=difference.add_samples,
+        remove_samples=difference.remove_samples,
+        applied=applied,
+    )
+
+
+class Segment:
+    """The [segment] of an opened job, and the list that it shall hold."""
+
+    def __init__(self, opened: Opened, desired: DesiredIds, executor: Executor) -> None:
+        job = opened.job
+        targets = job.provider.targets
+        assert targets is not None
+        assert job.desired is not None
+        self._opened = opened
+        self._executor = executor
+        self.account: Account = opened.accounts.of([])
+        segment_id = job.provider.segment_id(job.tables, self.account)
+        assert segment_id is not None
+        self.subject = Subject(self.account.identity, segment_id, targets, job.desired.match, desired)
+
+    @property
+    def targets(self) -> Targets:
+        """Return how its targets are read and changed."""
+        return self.subject.targets
+
+    @property
+    def is_made(self) -> bool:
+        """Say whether the job makes the segment where there is none."""
+        return bool(self._opened.flow.prepare)
+
+    def sync(
+        self, caller: Caller, folder: Path, *, observe: Callable[[Event], None], may_be_absent: bool = False
+    ) -> Sync:
+        """Return the reconciliation, which keeps what it has done in `folder`."""
+        job = self._opened.job.name
+
+        def tell(name: EventName, **fields: object) -> None:
+            observe(Event(name, job, account=self.account.name, ref=self.subject.segment_id, **fields))  # type: ignore[arg-type]
+
+        return Sync(
+            self.subject,
+            folder,
+            calls=Calls(caller, self.account, self.subject.segment_id),
+            executor=self._executor,
+            scratch_dir=self._opened.scratch_dir,
+            wall=time.time,
+            stopping=lambda: caller.stopping,
+            tell=tell,
+            may_be_absent=may_be_absent,
+        )
+
+    async def bring_into_line(
+        self,
+        run: Run,
+        *,
+        apply_hash: str | None,
+        diff_out: Path | None,
+        confirm: Callable[[Difference], bool] | None,
+    ) -> None:
+        """Read, compare, write and look again; `run.segment` tells how far it came.
+
+        Raises GuardError where nothing may be written, or where the launch must not go on; JobLockedError while another
+        job brings the same segment into line; StoppedError when the run ends before.
+        """
+        ledger, subject = run.ledger, self.subject
+        where = subject.identity, subject.segment_id
+        holder = f'job "{run.job.name}", process {os.getpid()} on {socket.gethostname()}'
+        await ledger.lock_segment(*where, holder)
+        if self.is_made:
+            await run.prepare(self.account)
+        files = DiffFiles(diff_out)
+        await aside(self._executor, files.open)
+        sync = self.sync(run.engine, ledger.segment_folder(*where), observe=run.observe)
+        try:
+            difference = await sync.find(apply_hash=apply_hash)
+            run.segment = segment_report(subject, difference)
+            await aside(self._executor, partial(files.write, sync.lines))
+            if not sync.was_approved:
+                needs_override = await self._guard(run, sync, difference, apply_hash=apply_hash)
+                asks = not difference.is_empty or bool(run.opened.flow.steps)
+                if asks and confirm is not None and not confirm(difference):
+                    await sync.refuse()
+                    raise InterruptedRunError("nothing was changed: the question was not answered with yes")
+                await sync.approve()
+                if needs_override and not await ledger.use_override(*where, hash=difference.hash):
+                    await sync.refuse()
+                    text = f"--apply {apply_hash} was used before, and it lets a difference pass once"
+                    raise self._guard_error(run, text, refused=True)
+            if self.targets.add is None:
+                verified = Verified(0 if difference.is_empty else None, 0)
+            else:
+                await sync.apply(difference)
+                run.segment = segment_report(subject, difference, applied=True)
+                verified = await sync.verify(difference, run.job.guard.verify)
+                run.segment = run.segment.verified(drift=verified.drift, left=verified.left)
+            await aside(self._executor, partial(files.write_left, verified))
+            await sync.finish()
+            if run.segment.is_right:
+                desired = subject.desired
+                await ledger.finish_segment(
+                    *where, desired=desired.count, fingerprint=desired.fingerprint, job=run.job.name
+                )
+            self._hold_launch(run, verified)
+        finally:
+            sync.close()
+
+    async def _guard(self, run: Run, sync: Sync, difference: Difference, *, apply_hash: str | None) -> bool:
+        """Raise GuardError unless the difference may be applied; say whether that takes the override."""
+        record = await run.ledger.find_segment(self.subject.identity, self.subject.segment_id)
+        found = reasons(
+            difference,
+            run.job.guard,
+            desired_before=None if record is None else record.desired,
+            changes=self.targets.add is not None,
+        )
+        asked_for = apply_hash == difference.hash
+        if apply_hash is not None and not asked_for and not difference.is_empty:
+            found.insert(0, f"--apply {apply_hash}: the difference is another one now")
+        if self.targets.add is None and run.opened.flow.steps and not difference.is_empty:
+            found.append("the segment differs, and no route of the vendor changes it; the launch is not made")
+        if not found or asked_for:
+            return bool(found)
+        await sync.refuse()
+        raise self._guard_error(run, f"{'; '.join(found)}. {self._way_out(difference)}", refused=True)
+
+    def _way_out(self, difference: Difference) -> str:
+        return (
+            f"Nothing was changed. The difference is +{difference.added:,} -{difference.removed:,}; "
+            f"--apply {difference.hash} lets exactly this one pass, once"
+        )
+
+    def _guard_error(self, run: Run, text: str, *, refused: bool = False) -> GuardError:
+        run.observe(Event(EventName.GUARD_STOPPED, run.job.name, reason=text))
+        return GuardError(text, refused=refused)
+
+    def _hold_launch(self, run: Run, verified: Verified) -> None:
+        """Raise GuardError where a launch must not go to the segment as it is."""
+        if not run.opened.flow.steps:
+            return
+        if verified.left:
+            text = f"{verified.left:,} ids still differ after they were written; the launch is not made"
+            raise self._guard_error(run, text)
+        if verified.drift is not None and not is_drift(verified.drift, self.subject.desired.count):
+            text = f"{verified.drift:,} targets were changed by others meanwhile; the launch is not made"
+            raise self._guard_error(run, f"{text}; run again to go on")
+
+
+def check_hash(apply_hash: str | None) -> None:
+    """Raise JobError for what cannot be the hash of a difference."""
+    if apply_hash is not None and not (len(apply_hash) == 16 and set(apply_hash) <= set("0123456789abcdef")):
+        raise JobError("--apply takes the 16 digits that `plan` or a refused run has shown")
