@@ -7,13 +7,17 @@ endpoints, and the `Provider` that judges calls), and `server.py` lists and runs
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from bulksend.emulators.window import Window
 
-__all__ = ["Account", "Call", "Endpoint", "Hook", "Provider", "ProviderSpec", "Reply", "Setup"]
+__all__ = ["CODE_POINT", "NO_CASE", "Account", "Call", "Endpoint", "Hook", "Provider", "ProviderSpec", "Reply", "Setup"]
+
+
+CODE_POINT: Final = "code-point"
+NO_CASE: Final = "no-case"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the vendor answers. `effect` is what the call changed, by its id, and None when it changed nothing."""
+    """What the vendor answers. `effect` is what the call changed, by its id, and None when it changed nothing.
+
+    `logged` is what the log of effects keeps in place of the call's body, where that is very long.
+    """
 
     status: int
     body: object = None
     headers: Mapping[str, str] | None = None
     effect: int | str | None = None
+    logged: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class Setup:
 
     `campaigns` and `segments` are ids that exist beforehand; without `segments`, any that a call names is taken to
     exist. `started_at_s` is when the server started, in seconds since the epoch: a call's time is that plus `now_s`.
+    `collation` is the order of the targets of a segment.
     """
 
     accounts: int
@@ -84,6 +93,7 @@ class Setup:
     rng: random.Random
     segments: tuple[str, ...] = ()
     started_at_s: float = 0.0
+    collation: str = CODE_POINT
 
 
 class Provider(Protocol):
@@ -110,6 +120,9 @@ class Provider(Protocol):
 
     def hooks(self, now_s: float) -> Sequence[Hook]:
         """Return the webhooks that have fallen due since the last time; asked for only where somebody listens."""
+
+    def targets(self, account: Account, segment: str) -> Collection[str] | None:
+        """Return whom a segment targets now; None where there is no such segment, or none are known by targets."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ marked UNCONFIRMED; [I] is what the sheet infers, and [L] what it found in other
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -181,6 +181,10 @@ class Batch:
     def hooks(self, now_s: float) -> Sequence[Hook]:
         """Return none: the pages know no webhook."""
         return ()
+
+    def targets(self, account: Account, segment: str) -> Collection[str] | None:
+        """Return none: there are no segments here."""
+        return None
 
     def _create(self, call: Call, account: Account, now_s: float) -> Reply:
         body = call.body

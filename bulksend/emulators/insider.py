@@ -7,7 +7,7 @@ pages are silent, the choice is marked UNCONFIRMED.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
@@ -119,6 +119,10 @@ class Insider:
     def hooks(self, now_s: float) -> Sequence[Hook]:
         """Return none: the pages know no webhook."""
         return ()
+
+    def targets(self, account: Account, segment: str) -> Collection[str] | None:
+        """Return none: there are no segments here."""
+        return None
 
     def _create(self, body: Mapping[str, object], state: _State) -> Reply:
         title = body.get("title")

@@ -1,6 +1,9 @@
 """The server that every emulated provider runs in: accounts, limits, faults, latency, and a log of what took effect.
 
 Each provider has a port, and beside its own routes `/_emulator/effects`, `/_emulator/stats` and `/_emulator/reset`.
+Stream has `/_emulator/targets?segment=ID` too, all that a segment targets by code point; `&account=API_KEY` where there
+are several. The log of effects holds the bodies of the calls, but of Stream's targets only up to 1,000 ids a call: in
+place of more there are `target_ids_count` and `target_ids_sha256`, of the distinct ids by code point, a line each.
 """
 
 from __future__ import annotations
@@ -9,10 +12,9 @@ import asyncio
 import math
 import random
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -20,7 +22,19 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from bulksend.emulators import Account, Call, ProviderSpec, Reply, Setup, batch, insider, stream, usercom
+from bulksend.emulators import (
+    CODE_POINT,
+    NO_CASE,
+    Account,
+    Call,
+    ProviderSpec,
+    Reply,
+    Setup,
+    batch,
+    insider,
+    stream,
+    usercom,
+)
 from bulksend.emulators.faults import (
     NO_LATENCY,
     Fault,
@@ -33,6 +47,7 @@ from bulksend.emulators.faults import (
     parse_latency,
 )
 from bulksend.emulators.hooks import post_hooks
+from bulksend.emulators.tally import Effect, Tally, sum_up
 from bulksend.emulators.window import Limit, Window, parse_limit
 
 __all__ = ["EmulatorConfig", "serve"]
@@ -40,6 +55,7 @@ __all__ = ["EmulatorConfig", "serve"]
 _PROVIDERS: Final[Mapping[str, ProviderSpec]] = MappingProxyType(
     {spec.name: spec for spec in (batch.PROVIDER, insider.PROVIDER, stream.PROVIDER, usercom.PROVIDER)}
 )
+_COLLATIONS: Final = (CODE_POINT, NO_CASE)
 _KEEPALIVE_S: Final = 75.0
 _SHUTDOWN_S: Final = 0.5  # how long calls in flight are waited for at the end
 _BACKLOG: Final = 1024
@@ -61,6 +77,7 @@ class EmulatorConfig:
     campaigns: tuple[int, ...] = ()
     retry_after: bool = False
     segments: tuple[str, ...] = ()
+    collation: str = CODE_POINT
     webhook: str | None = None
 
     @classmethod
@@ -79,12 +96,14 @@ class EmulatorConfig:
         *,
         retry_after: bool = False,
         webhook: str | None = None,
+        collation: str = CODE_POINT,
     ) -> EmulatorConfig:
         """Read the flags of the shell; no provider means all. Raises ValueError with one line naming the bad text.
 
         `campaigns` are the ids of campaigns that exist from the start, and so are `segments`; without any, every
         segment does. `retry_after` puts Retry-After on the 429 of a limit, which the vendors send only sometimes.
-        `webhook` is the address that gets the vendor's webhooks.
+        `webhook` is the address that gets the vendor's webhooks. `collation` is the order in which Stream lists the
+        targets of a segment, "code-point" or "no-case".
         """
         specs = tuple(_load(name) for name in dict.fromkeys(providers) or _PROVIDERS)
         endpoints = [endpoint.name for spec in specs for endpoint in spec.endpoints]
@@ -94,6 +113,8 @@ class EmulatorConfig:
             raise ValueError(f"port {port}: there is no such port for each of {len(specs)} providers")
         if webhook is not None and not webhook.startswith(("http://", "https://")):
             raise ValueError(f"webhook {webhook!r}: not an address such as http://127.0.0.1:8080/hook")
+        if collation not in _COLLATIONS:
+            raise ValueError(f"collation {collation!r}: {did_you_mean(collation, _COLLATIONS)}")
         parsed = tuple(parse_fault(text, endpoints) for text in faults)
         FaultDice(parsed, endpoints, random.Random())  # refuses shares that add up to more than all calls
         return cls(
@@ -108,6 +129,7 @@ class EmulatorConfig:
             campaigns=tuple(campaigns),
             retry_after=retry_after,
             segments=tuple(segments),
+            collation=collation,
             webhook=webhook,
         )
 
@@ -130,46 +152,6 @@ def _parse_override(text: str, endpoints: Sequence[str]) -> tuple[str, Limit]:
         raise ValueError(f"limit {text!r}: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Effect:
-    seq: int
-    at_s: float
-    endpoint: str
-    account: str
-    ref: int | str
-    body: object
-
-
-@dataclass(slots=True)
-class _Tally:
-    """The counts of one account at one endpoint, and the window that they are held against."""
-
-    window: Window | None
-    calls: int = 0
-    admitted: int = 0
-    throttled: int = 0
-    effects: int = 0
-    faults: Counter[str] = field(default_factory=Counter)
-    rejected: Counter[str] = field(default_factory=Counter)
-
-    def as_json(self) -> dict[str, object]:
-        return {**_sum([self]), "limit": self.window.limit.text if self.window else None}
-
-
-def _sum(tallies: Sequence[_Tally]) -> dict[str, object]:
-    """Add accounts up; `max_in_window` is that of the account that came nearest, rate by rate."""
-    most = [tally.window.max_in_window for tally in tallies if tally.window]
-    return {
-        "calls": sum(tally.calls for tally in tallies),
-        "admitted": sum(tally.admitted for tally in tallies),
-        "throttled": sum(tally.throttled for tally in tallies),
-        "effects": sum(tally.effects for tally in tallies),
-        "faults": sum((tally.faults for tally in tallies), Counter[str]()),
-        "rejected": sum((tally.rejected for tally in tallies), Counter[str]()),
-        "max_in_window": [max(each) for each in zip(*most, strict=True)],
-    }
-
-
 class _Emulator:
     """One running provider: everything between a request and its answer except the socket."""
 
@@ -179,7 +161,7 @@ class _Emulator:
         self._latency = config.latency
         # Separate sources of randomness, so that one feature's draws never shift those of another.
         rng = random.Random(f"{config.seed}:{spec.name}:provider")
-        setup = Setup(config.accounts, config.campaigns, rng, config.segments, time.time())
+        setup = Setup(config.accounts, config.campaigns, rng, config.segments, time.time(), config.collation)
         self._provider = spec.build(setup)
         self._latency_rng = random.Random(f"{config.seed}:{spec.name}:latency")
         names = [endpoint.name for endpoint in spec.endpoints]
@@ -191,9 +173,9 @@ class _Emulator:
         self._clear()
 
     def _clear(self) -> None:
-        self._effects: list[_Effect] = []
-        self._tallies: dict[tuple[str, str], _Tally] = {}
-        self._strangers: dict[str, _Tally] = {name: _Tally(None) for name in self._limits}
+        self._effects: list[Effect] = []
+        self._tallies: dict[tuple[str, str], Tally] = {}
+        self._strangers: dict[str, Tally] = {name: Tally(None) for name in self._limits}
 
     @property
     def credentials(self) -> list[Mapping[str, str]]:
@@ -209,6 +191,7 @@ class _Emulator:
         control = [
             web.get("/_emulator/effects", self._get_effects),
             web.get("/_emulator/stats", self._get_stats),
+            web.get("/_emulator/targets", self._get_targets),
             web.post("/_emulator/reset", self._post_reset),
         ]
         return [*found, *control]
@@ -271,7 +254,7 @@ class _Emulator:
         headers = self._provider.headers(call.endpoint, window, call.now_s)
         return (_with_headers(reply, headers) if headers else reply), fault
 
-    def _admitted(self, call: Call, account: Account, tally: _Tally) -> tuple[Reply, Fault | None]:
+    def _admitted(self, call: Call, account: Account, tally: Tally) -> tuple[Reply, Fault | None]:
         fault = self._dice.roll(call.endpoint)
         if fault:
             tally.faults[fault.kind.value] += 1
@@ -281,7 +264,8 @@ class _Emulator:
             if reply.effect is not None:
                 tally.effects += 1
                 seq = len(self._effects) + 1
-                self._effects.append(_Effect(seq, call.now_s, call.endpoint, account.id, reply.effect, call.body))
+                body = call.body if reply.logged is None else reply.logged
+                self._effects.append(Effect(seq, call.now_s, call.endpoint, account.id, reply.effect, body))
             elif reply.status >= 400:
                 tally.rejected[str(reply.status)] += 1
         if fault and fault.kind.status:
@@ -290,11 +274,11 @@ class _Emulator:
                 reply = _retry_after(reply, fault.seconds)
         return reply, fault
 
-    def _tally(self, endpoint: str, account_id: str) -> _Tally:
+    def _tally(self, endpoint: str, account_id: str) -> Tally:
         tally = self._tallies.get((endpoint, account_id))
         if tally is None:
             limit = self._limits[endpoint]
-            tally = self._tallies[endpoint, account_id] = _Tally(Window(limit) if limit else None)
+            tally = self._tallies[endpoint, account_id] = Tally(Window(limit) if limit else None)
         return tally
 
     async def _get_effects(self, request: web.Request) -> web.Response:
@@ -309,11 +293,22 @@ class _Emulator:
         for name, limit in self._limits.items():
             known = {each: self._tally(name, each) for each in ids}
             endpoints[name] = {
-                **_sum([self._strangers[name], *known.values()]),
+                **sum_up([self._strangers[name], *known.values()]),
                 "limit": limit.text if limit else None,
                 "accounts": {each: tally.as_json() for each, tally in known.items()},
             }
         return _respond(Reply(200, {"endpoints": endpoints, "connections": self.connections}))
+
+    async def _get_targets(self, request: web.Request) -> web.Response:
+        accounts = self._provider.accounts
+        asked, segment = request.query.get("account", accounts[0].id), request.query.get("segment", "")
+        account = next((each for each in accounts if each.id == asked), None)
+        if account is None:
+            return web.Response(status=404, text=f"account={asked}: not one of this emulator's\n")
+        targets = self._provider.targets(account, segment)
+        if targets is None:
+            return web.Response(status=404, text=f"segment={segment}: no such segment with targets\n")
+        return _respond(Reply(200, {"targets": sorted(targets)}))
 
     async def _post_reset(self, _request: web.Request) -> web.Response:
         self._clear()
@@ -341,7 +336,7 @@ def _retry_after(reply: Reply, seconds: float) -> Reply:
 
 
 def _with_headers(reply: Reply, headers: Mapping[str, str]) -> Reply:
-    return Reply(reply.status, reply.body, {**(reply.headers or {}), **headers}, reply.effect)
+    return replace(reply, headers={**(reply.headers or {}), **headers})
 
 
 async def serve(config: EmulatorConfig, ready: Callable[[dict[str, object]], None], stop: asyncio.Event) -> None:

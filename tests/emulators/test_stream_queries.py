@@ -279,5 +279,5 @@ def test_targets_are_a_sorted_set_whatever_is_done_to_them() -> None:
             assert targets.remove(ids) == len(set(ids) & expected)
             expected -= set(ids)
         if rng.random() < 0.3:
-            assert targets.ordered() == sorted(expected)
+            assert list(targets.ordered()) == sorted(expected)
         assert len(targets) == len(expected)

@@ -39,6 +39,8 @@ def refuse(operation: str, reason: str, status: int, code: int | None = None) ->
     return Reply(status, body)
 
 
-def succeed(status: int, fields: Mapping[str, object], effect: str | None) -> Reply:
+def succeed(
+    status: int, fields: Mapping[str, object], effect: str | None, logged: Mapping[str, object] | None = None
+) -> Reply:
     """Return the fields with the `duration` that is in every body."""
-    return Reply(status, {**fields, "duration": _DURATION}, effect=effect)
+    return Reply(status, {**fields, "duration": _DURATION}, effect=effect, logged=logged)

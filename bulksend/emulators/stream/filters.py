@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator as python
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from bulksend.emulators.stream.answers import RefusedError
 from bulksend.emulators.stream.moments import read_moment
@@ -20,11 +21,15 @@ RANGE: Final = frozenset({"$eq", "$exists", "$gt", "$gte", "$in", "$lt", "$lte"}
 
 @dataclass(frozen=True, slots=True)
 class Field(Generic[T]):
-    """What a filter may ask of a field: its operators, how an operand is read, and the field's value."""
+    """What a filter may ask of a field: its operators, how an operand is read, and the field's value.
+
+    `rank` is what strings are compared by where that is not their code points.
+    """
 
     operators: frozenset[str]
     read: Callable[[str, object], object]
     get: Callable[[T], object]
+    rank: Callable[[str], Any] | None = None
 
 
 def build_filter(given: object, find: Callable[[str], Field[T] | None]) -> Callable[[T], bool]:
@@ -71,7 +76,15 @@ def _build_test(key: str, operator: str, operand: object, field: Field[T]) -> Te
         if not isinstance(operand, list):
             raise RefusedError(f"{key}: {operator} takes an array")
         return _TESTS[operator]([field.read(key, each) for each in operand])
-    return _TESTS[operator](field.read(key, operand))
+    read = field.read(key, operand)
+    if field.rank is not None and operator in _COMPARISONS and isinstance(read, str):
+        return _build_comparison(operator, read, field.rank)
+    return _TESTS[operator](read)
+
+
+def _build_comparison(operator: str, operand: str, rank: Callable[[str], Any]) -> Test:
+    holds, bound = _COMPARISONS[operator], rank(operand)
+    return lambda got: isinstance(got, str) and holds(rank(got), bound)
 
 
 def _equal(operand: object) -> Test:
@@ -98,10 +111,13 @@ def _no(build: Callable[[object], Test]) -> Callable[[object], Test]:
 
 def _less(left: object, right: object) -> bool:
     if isinstance(left, str) and isinstance(right, str):
-        return left < right  # in the order of code points; UNCONFIRMED: the vendor's collation
+        return left < right  # by code point, where the field has no rank; UNCONFIRMED: the vendor's collation
     return isinstance(left, int | float) and isinstance(right, int | float) and left < right
 
 
+_COMPARISONS: Final[Mapping[str, Callable[[Any, Any], bool]]] = MappingProxyType(
+    {"$gt": python.gt, "$gte": python.ge, "$lt": python.lt, "$lte": python.le}
+)
 _TESTS: Final[Mapping[str, Callable[[object], Test]]] = MappingProxyType(
     {
         "$eq": _equal,

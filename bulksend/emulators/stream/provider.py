@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from bulksend.emulators import Account, Call, Endpoint, Hook, ProviderSpec, Repl
 from bulksend.emulators.stream.answers import RefusedError, refuse, succeed
 from bulksend.emulators.stream.auth import identify, make_accounts, sign
 from bulksend.emulators.stream.campaigns import Campaigns
+from bulksend.emulators.stream.collation import COLLATIONS
 from bulksend.emulators.stream.fields import object_, texts
 from bulksend.emulators.stream.moments import dialect_of, moment_at
 from bulksend.emulators.stream.request import Outcome, Request
@@ -34,7 +35,8 @@ class _App:
         now = moment_at(setup.started_at_s)
         self.rng = rng
         self.users = Users(now)
-        self.segments = Segments(self.users, setup.segments, rng, rng.randrange(100_000, 1_000_000), now)
+        app_pk, rank = rng.randrange(100_000, 1_000_000), COLLATIONS[setup.collation]
+        self.segments = Segments(self.users, setup.segments, rng, app_pk, now, rank)
         self.campaigns = Campaigns(self.users, self.segments, map(str, setup.campaigns), rng, now)
 
     def upsert_users(self, request: Request) -> Outcome:
@@ -160,7 +162,7 @@ class Stream:
             outcome = operation.handler(app)(request)
         except RefusedError as refused:
             return refuse(operation.name, refused.reason, refused.status)
-        return succeed(operation.status, outcome.fields, outcome.effect)
+        return succeed(operation.status, outcome.fields, outcome.effect, outcome.logged)
 
     def failed(self, endpoint: str, status: int) -> Reply:
         """Return the documented body: code 9 over the limit, 16 for an unknown path, -1 for trouble."""
@@ -186,6 +188,10 @@ class Stream:
     def hooks(self, now_s: float) -> Sequence[Hook]:
         """Return campaign.started and campaign.completed as they fall due."""
         return tuple(self._hooks(self._moment(now_s)))
+
+    def targets(self, account: Account, segment: str) -> Collection[str] | None:
+        """Return whom a segment targets, by its list or by its filter."""
+        return self._apps[account.id].segments.members(segment)
 
     def _hooks(self, now: int) -> Iterator[Hook]:
         for api_key, app in self._apps.items():

@@ -30,7 +30,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The fields of a success, and the id of what it changed."""
+    """The fields of a success, the id of what it changed, and what the log is to keep in place of the body."""
 
     fields: Mapping[str, object]
     effect: str | None = None
+    logged: Body | None = None

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from bulksend.emulators.stream.collation import Rank, by_code_point
 from bulksend.emulators.stream.fields import Body
 from bulksend.emulators.stream.moments import SECOND, Dialect
 from bulksend.emulators.stream.targets import Targets
@@ -18,7 +19,7 @@ _SIZED_AFTER: Final = SECOND // 20  # the page says only that a size is calculat
 
 @dataclass(slots=True)
 class Segment:
-    """A segment of users or of channels; `asked_at` is when what it selects was last given."""
+    """A segment of users or of channels; `asked_at` is when what it selects was last given, `rank` its order."""
 
     id: str
     type: str
@@ -31,7 +32,11 @@ class Segment:
     all_users: bool = False
     all_sender_channels: bool = False
     deleted_at: int | None = None
-    targets: Targets = field(default_factory=Targets)
+    rank: Rank = by_code_point
+    targets: Targets = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.targets = Targets(self.rank)
 
     def members(self, users: Users) -> Collection[str]:
         """Return whom it targets now. The emulator has no channels but those that are added by their id."""
@@ -42,8 +47,8 @@ class Segment:
         return {*selected, *self.targets.ids()}
 
     def ordered(self, users: Users) -> Sequence[str]:
-        """Return the members, ascending."""
-        return sorted(self.members(users)) if self._selected(users) else self.targets.ordered()
+        """Return the members, ascending by `rank`."""
+        return sorted(self.members(users), key=self.rank) if self._selected(users) else self.targets.ordered()
 
     def size(self, users: Users, now: int) -> int:
         """Return the size that is known at `now`: in place for a list, soon for a filter, else never."""

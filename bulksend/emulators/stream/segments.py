@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from bulksend.emulators.stream.answers import RefusedError
-from bulksend.emulators.stream.fields import ID_MAX, flag, must, object_, text, texts
+from bulksend.emulators.stream.collation import Rank
+from bulksend.emulators.stream.fields import ID_MAX, Body, flag, must, object_, text, texts
 from bulksend.emulators.stream.filters import RANGE, Field, as_flag, as_moment, as_text
 from bulksend.emulators.stream.pages import query, read_ask
 from bulksend.emulators.stream.request import Outcome, Request
@@ -24,6 +26,7 @@ _PAGE_MAX: Final = 100
 _TARGET_PAGE_MAX: Final = 10_000
 _ADDED_MAX: Final = 10_000
 _DELETED_MAX: Final = 100
+_LOGGED_MAX: Final = 1_000  # the ids of larger calls are counted and hashed in the log of effects
 
 _FIELDS: Final[Mapping[str, Field[Segment]]] = {
     "id": Field(RANGE, as_text, lambda segment: segment.id),
@@ -44,18 +47,29 @@ _KEYS: Final[Mapping[str, Callable[[Segment], str | int]]] = {
 
 
 class Segments:
-    """The segments of one app; those of `existing` are there from the start, as empty lists of users."""
+    """The segments of one app; those of `existing` are there from the start, as empty lists of users.
 
-    def __init__(self, users: Users, existing: Iterable[str], rng: random.Random, app_pk: int, now: int) -> None:
+    `rank` gives the order of their targets.
+    """
+
+    def __init__(
+        self, users: Users, existing: Iterable[str], rng: random.Random, app_pk: int, now: int, rank: Rank
+    ) -> None:
         self._users = users
         self._rng = rng
         self._app_pk = app_pk
-        self._by_id = {each: Segment(each, "user", now, now, now) for each in existing}
+        self._rank = rank
+        self._by_id = {each: Segment(each, "user", now, now, now, rank=rank) for each in existing}
         self._strict = bool(self._by_id)
 
     def named(self, ids: Iterable[str]) -> list[Segment]:
         """Return those of a campaign's segments that there are, deleted ones as well."""
         return [segment for segment in map(self._by_id.get, ids) if segment is not None]
+
+    def members(self, segment_id: str) -> Collection[str] | None:
+        """Return whom a segment targets now, in no order; None where there is none of that id, or no more."""
+        segment = self._by_id.get(segment_id)
+        return None if segment is None or segment.deleted_at is not None else segment.members(self._users)
 
     def check(self, ids: Iterable[str]) -> None:
         """Refuse segments that do not exist, where the emulator was told which ones do; otherwise all do."""
@@ -81,6 +95,7 @@ class Segments:
             filter=object_(body, "filter"),
             all_users=flag(body, "all_users") or False,
             all_sender_channels=flag(body, "all_sender_channels") or False,
+            rank=self._rank,
         )
         self._check_selection(segment)
         if segment_id in self._by_id:
@@ -127,14 +142,14 @@ class Segments:
     def add_targets(self, request: Request) -> Outcome:
         """Add up to 10,000 targets; those that are there already change nothing."""
         segment = self._live(request.id)
-        added = segment.targets.add(_target_ids(request, _ADDED_MAX), request.now)
-        return self._changed(segment, request, added)
+        given = _target_ids(request, _ADDED_MAX)
+        return self._changed(segment, request, segment.targets.add(given, request.now), given)
 
     def delete_targets(self, request: Request) -> Outcome:
         """Take away up to 100 targets; those that are not there are no error."""
         segment = self._live(request.id)
-        removed = segment.targets.remove(_target_ids(request, _DELETED_MAX))
-        return self._changed(segment, request, removed)
+        given = _target_ids(request, _DELETED_MAX)
+        return self._changed(segment, request, segment.targets.remove(given), given)
 
     def target_exists(self, request: Request) -> Outcome:
         """Tell by 200 or 404 whether a target is in the segment."""
@@ -144,9 +159,9 @@ class Segments:
         return Outcome({})
 
     def query_targets(self, request: Request) -> Outcome:
-        """Return a page of targets, ascending by id unless the sort says otherwise."""
+        """Return a page of targets, in the order of the collation unless the sort says otherwise."""
         segment = self._live(request.id)
-        page = page_of_ids(segment.ordered(self._users), read_ask(request.body, _TARGET_PAGE_MAX))
+        page = page_of_ids(segment.ordered(self._users), read_ask(request.body, _TARGET_PAGE_MAX), self._rank)
         show, selected_at = request.dialect.show, segment.asked_at
         rows = [
             {
@@ -176,11 +191,11 @@ class Segments:
         if segment.filter is not None and segment.type == "user":
             self._users.matching(segment.filter)  # refuses what is no filter
 
-    def _changed(self, segment: Segment, request: Request, number: int) -> Outcome:
+    def _changed(self, segment: Segment, request: Request, number: int, given: Collection[str]) -> Outcome:
         if not number:
             return Outcome({})
         segment.updated_at = request.now  # UNCONFIRMED: that its targets count as an update
-        return Outcome({}, segment.id)
+        return Outcome({}, segment.id, _logged(request.body, given))
 
     def _told(self, segment: Segment, request: Request, effect: str | None = None) -> Outcome:
         return Outcome({"segment": segment.as_json(self._users, request.dialect, request.now)}, effect)
@@ -191,3 +206,15 @@ def _target_ids(request: Request, most: int) -> list[str]:
     if not found:
         raise RefusedError("target_ids is a required field")
     return found
+
+
+def _logged(body: Body, given: Collection[str]) -> Body | None:
+    """Return what the log keeps in place of a body of very many ids: their number, and what tells whether it is them.
+
+    The hash is of the distinct ids by code point, each as UTF-8 with a newline after it.
+    """
+    if len(given) <= _LOGGED_MAX:
+        return None
+    digest = hashlib.sha256("".join(f"{each}\n" for each in sorted(set(given))).encode()).hexdigest()
+    rest = {key: value for key, value in body.items() if key != "target_ids"}
+    return {**rest, "target_ids_count": len(given), "target_ids_sha256": digest}

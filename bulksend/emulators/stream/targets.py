@@ -8,25 +8,27 @@ from dataclasses import dataclass
 from typing import Final
 
 from bulksend.emulators.stream.answers import RefusedError
+from bulksend.emulators.stream.blocks import Blocks
+from bulksend.emulators.stream.collation import Rank, by_code_point
 from bulksend.emulators.stream.filters import Field, as_text, build_filter
-from bulksend.emulators.stream.pages import Ask, Page, cut, read_order
+from bulksend.emulators.stream.pages import Ask, Page, read_order
 
 __all__ = ["Targets", "page_of_ids"]
 
 # The specification declares none; a type of the JavaScript SDK has the first four. UNCONFIRMED: the others.
-_FIELDS: Final[Mapping[str, Field[str]]] = {
-    "target_id": Field(frozenset({"$eq", "$gte", "$in", "$lte", "$gt", "$lt"}), as_text, lambda each: each)
-}
+_OPERATORS: Final = frozenset({"$eq", "$gte", "$in", "$lte", "$gt", "$lt"})
+_TARGET_ID: Final = "target_id"
+_FEW: Final = 16  # one in so many, or fewer, are few
 
 
 class Targets:
-    """A set of ids with the moment when each was added, sorted when it is next asked for."""
+    """A set of ids with the moment when each was added, put in the order of `rank` when it is next asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: Rank = by_code_point) -> None:
+        self._rank = rank
         self._added: dict[str, int] = {}
-        self._sorted: list[str] = []
-        self._unsorted: list[str] = []
-        self._gone: set[str] = set()  # removed, and perhaps added again, since the last sort
+        self._sorted = Blocks((), rank)
+        self._touched: set[str] = set()  # added or removed since the last sort
 
     def __len__(self) -> int:
         return len(self._added)
@@ -46,75 +48,100 @@ class Targets:
         """Add those that are not there yet, and return how many these were."""
         new = dict.fromkeys((each for each in target_ids if each not in self._added), now)
         self._added.update(new)
-        self._unsorted.extend(new)
+        self._touched.update(new)
         return len(new)
 
     def remove(self, target_ids: Iterable[str]) -> int:
         """Remove those that are there, and return how many these were."""
         gone = [each for each in target_ids if self._added.pop(each, None) is not None]
-        self._gone.update(gone)
+        self._touched.update(gone)
         return len(gone)
 
     def ordered(self) -> Sequence[str]:
-        """Return the ids, ascending by code point. UNCONFIRMED: the vendor's collation."""
-        if self._unsorted or self._gone:
-            rows = [each for each in self._sorted if each not in self._gone] if self._gone else self._sorted
-            rows += dict.fromkeys(each for each in self._unsorted if each in self._added)
-            rows.sort()  # merges what is in order already
-            self._sorted, self._unsorted, self._gone = rows, [], set()
+        """Return the ids, ascending by `rank`; few that were touched are put in their places, for more all are sorted.
+
+        What is returned holds until the next change.
+        """
+        touched, added = self._touched, self._added
+        if not touched:
+            return self._sorted
+        if len(touched) * _FEW <= len(self._sorted):
+            self._sorted.change(
+                (each for each in touched if each in added), (each for each in touched if each not in added)
+            )
+        else:
+            rows = [each for each in self._sorted[:] if each not in touched]
+            rows += (each for each in touched if each in added)
+            rows.sort(key=self._rank)  # merges what is in order already
+            self._sorted = Blocks(rows, self._rank)
+        self._touched = set()
         return self._sorted
 
 
-def page_of_ids(ids: Sequence[str], ask: Ask) -> Page[str]:
-    """Return a page of `ids`, which ascend; the plain ranges of the filter are found without looking at each."""
-    order = read_order(ask.sort, _FIELDS)
-    descending = bool(order) and order[0][1]
-    found = _find(ids, ask.filter)
-    if ask.anchor is None:
-        return cut(found[::-1] if descending else found, 0, ask, lambda each: [each])
-    if len(ask.anchor) != 1 or not isinstance(ask.anchor[0], str):
-        raise RefusedError("next or prev is not a cursor of this query")
-    # Rows after the anchor in the order asked for: to its right when that ascends, to its left when it descends.
-    bisect = bisect_right if ask.backward is descending else bisect_left
-    at = bisect(found, ask.anchor[0])
-    if descending:
-        return cut(found[::-1], len(found) - at, ask, lambda each: [each])
-    return cut(found, at, ask, lambda each: [each])
-
-
 @dataclass(slots=True)
-class _Bounds:
+class _Found:
+    """The ids from `start` to before `end`, none of them copied: there may be a million."""
+
+    ids: Sequence[str]
     start: int
     end: int
 
 
-def _find(ids: Sequence[str], given: object) -> Sequence[str]:
-    passes = build_filter(given, _FIELDS.get)  # before anything else: it refuses what is not a filter
+def page_of_ids(ids: Sequence[str], ask: Ask, rank: Rank = by_code_point) -> Page[str]:
+    """Return a page of `ids`, which ascend by `rank`; the plain ranges of the filter are found without a scan."""
+    order = read_order(ask.sort, (_TARGET_ID,))
+    descending = bool(order) and order[0][1]
+    found = _find(ids, ask.filter, rank)
+    upward = ask.backward is descending  # whether the page lies above the row where it begins
+    if ask.anchor is None:
+        at = found.start if upward else found.end
+    elif len(ask.anchor) == 1 and isinstance(ask.anchor[0], str):
+        bisect = bisect_right if upward else bisect_left
+        at = bisect(found.ids, rank(ask.anchor[0]), found.start, found.end, key=rank)
+    else:
+        raise RefusedError("next or prev is not a cursor of this query")
+    low, high = (at, min(found.end, at + ask.limit)) if upward else (max(found.start, at - ask.limit), at)
+    rows, before, after = list(found.ids[low:high]), low > found.start, high < found.end
+    if descending:
+        rows.reverse()
+        before, after = after, before
+    following = ask.cursor([rows[-1]], backward=False) if rows and after else None
+    preceding = ask.cursor([rows[0]], backward=True) if rows and before else None
+    return Page(rows, following, preceding)
+
+
+def _find(ids: Sequence[str], given: object, rank: Rank) -> _Found:
+    fields: Mapping[str, Field[str]] = {_TARGET_ID: Field(_OPERATORS, as_text, lambda each: each, rank)}
+    passes = build_filter(given, fields.get)  # before anything else: it refuses what is not a filter
+    found = _Found(ids, 0, len(ids))
     if not isinstance(given, dict) or not given:
-        return ids
-    asked = given.get("target_id")
+        return found
+    asked = given.get(_TARGET_ID)
     conditions = asked if isinstance(asked, dict) else {} if asked is None else {"$eq": asked}
-    bounds = _Bounds(0, len(ids))
     for operator, operand in conditions.items():
         if isinstance(operand, str):
-            _narrow(bounds, ids, operator, operand)
-    rows = ids[bounds.start : bounds.end]
+            _narrow(found, operator, operand, rank)
     if "$in" in conditions:
-        rows = [each for each in sorted(set(conditions["$in"])) if _is_among(rows, each)]
-    return rows if len(given) == 1 and conditions else [each for each in rows if passes(each)]
+        wanted = sorted(set(conditions["$in"]), key=rank)
+        rows = [each for each in wanted if _is_among(found, each, rank)]
+        found = _Found(rows, 0, len(rows))
+    if len(given) == 1 and conditions:
+        return found
+    rows = [each for each in found.ids[found.start : found.end] if passes(each)]
+    return _Found(rows, 0, len(rows))
 
 
-def _is_among(ids: Sequence[str], target_id: str) -> bool:
-    at = bisect_left(ids, target_id)
-    return at < len(ids) and ids[at] == target_id
+def _is_among(found: _Found, target_id: str, rank: Rank) -> bool:
+    at = bisect_left(found.ids, rank(target_id), found.start, found.end, key=rank)
+    return at < found.end and found.ids[at] == target_id
 
 
-def _narrow(bounds: _Bounds, ids: Sequence[str], operator: str, operand: str) -> None:
+def _narrow(found: _Found, operator: str, operand: str, rank: Rank) -> None:
     if operator in ("$eq", "$gte"):
-        bounds.start = max(bounds.start, bisect_left(ids, operand))
+        found.start = max(found.start, bisect_left(found.ids, rank(operand), key=rank))
     if operator == "$gt":
-        bounds.start = max(bounds.start, bisect_right(ids, operand))
+        found.start = max(found.start, bisect_right(found.ids, rank(operand), key=rank))
     if operator in ("$eq", "$lte"):
-        bounds.end = min(bounds.end, bisect_right(ids, operand))
+        found.end = min(found.end, bisect_right(found.ids, rank(operand), key=rank))
     if operator == "$lt":
-        bounds.end = min(bounds.end, bisect_left(ids, operand))
+        found.end = min(found.end, bisect_left(found.ids, rank(operand), key=rank))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
@@ -75,8 +75,12 @@ class UserCom:
         if call.endpoint == _SEGMENTS:
             return page(self._segments.known, lambda each: each.id, lambda each: each.as_json(call.headers), call)
         if call.endpoint == _SEGMENT_USERS:
-            users = self._segments.users(call.params["id"])
-            return _NOT_FOUND if users is None else page(users, lambda each: each.id, lambda each: each.as_json(), call)
+            ids = self._segments.user_ids(call.params["id"])
+            if ids is None:
+                return _NOT_FOUND
+            return page(
+                ids, lambda each: each, lambda each: self._segments.user(each).as_json(), call, self._segments.page_size
+            )
         campaigns = self._campaigns[account.id]
         now = datetime.fromtimestamp(self._started_at_s + call.now_s, UTC)
         if call.endpoint == _CREATE:
@@ -106,6 +110,10 @@ class UserCom:
     def hooks(self, now_s: float) -> Sequence[Hook]:
         """Return none: the pages know no webhook."""
         return ()
+
+    def targets(self, account: Account, segment: str) -> Collection[str] | None:
+        """Return none: no call changes whom a segment has, and the routes show it."""
+        return None
 
     def _create(self, body: object, campaigns: dict[str, Campaign], now: datetime) -> Reply:
         if body is None:

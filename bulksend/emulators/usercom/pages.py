@@ -26,11 +26,16 @@ def absolute(path: str, headers: Mapping[str, str]) -> str:
 
 
 def page(
-    items: Sequence[_T], key: Callable[[_T], int], show: Callable[[_T], Mapping[str, object]], call: Call
+    items: Sequence[_T],
+    key: Callable[[_T], int],
+    show: Callable[[_T], Mapping[str, object]],
+    call: Call,
+    size: Callable[[int], int] = lambda _: _PAGE,
 ) -> Reply:
     """Return the part of `items`, which are in the order of `key`, that the call's cursor asks for.
 
-    A cursor names an item and no offset, so that what is added while somebody reads shifts nothing.
+    A cursor names an item and no offset, so that what is added while somebody reads shifts nothing. `size` says how
+    many a page has at most, by the key that its cursor names.
     """
     cursor = call.query.get("cursor")
     start, end = 0, _PAGE
@@ -38,12 +43,13 @@ def page(
         found = _decode(cursor)
         if found is None:
             return _INVALID
+        named = int(found[2])
         if found[1] == "a":
-            start = bisect.bisect_right(items, int(found[2]), key=key)
-            end = start + _PAGE
+            start = bisect.bisect_right(items, named, key=key)
+            end = start + size(named)
         else:
-            end = bisect.bisect_left(items, int(found[2]), key=key)
-            start = max(0, end - _PAGE)
+            end = bisect.bisect_left(items, named, key=key)
+            start = max(0, end - size(named))
     part = items[start:end]
 
     def link(side: str, item: _T) -> str:

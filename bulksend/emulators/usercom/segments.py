@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +15,18 @@ from bulksend.emulators.usercom.pages import absolute
 
 __all__ = ["Segment", "Segments", "User"]
 
-_USERS: Final = 250  # three pages
+_USERS: Final = 250  # three pages; those beyond are in segments that are given a size
 _GIVEN_SIZE: Final = 10
+_GIVEN: Final = re.compile(r"([0-9]{1,18})(?::([0-9]{1,9}))?")  # ID or ID:SIZE
+_NO_PUSH_EVERY: Final = 3
+_NO_CUSTOM_ID_EVERY: Final = 50  # beyond the first users
+_LETTERS: Final = string.ascii_lowercase + string.digits
 _FIRST_CREATED: Final = datetime(2022, 9, 6, 11, 52, 48, 828444, UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A contact, some of whom have no push subscription, no e-mail address, or have unsubscribed."""
+    """A contact, some of whom have no push subscription, e-mail address or custom id, or have unsubscribed."""
 
     id: int
     user_key: str
@@ -29,15 +34,16 @@ class User:
     @property
     def has_push(self) -> bool:
         """Whether a push reaches the user."""
-        return self.id % 3 != 0
+        return self.id % _NO_PUSH_EVERY != 0
 
     def as_json(self) -> dict[str, object]:
         """Return the user in the fields that clients of the API have been seen to read."""
         is_visitor = self.id % 4 == 0
+        is_unnamed = self.id > _USERS and self.id % _NO_CUSTOM_ID_EVERY == 0
         created = zulu(_FIRST_CREATED + timedelta(minutes=self.id))
         return {
             "id": self.id,
-            "custom_id": f"customer-{self.id}",
+            "custom_id": None if is_unnamed else f"customer-{self.id}",
             "user_key": self.user_key,
             "email": None if is_visitor else f"user{self.id}@example.com",
             "status": "visitor" if is_visitor else "user",
@@ -77,14 +83,15 @@ class Segments:
     """
 
     def __init__(self, rng: random.Random, given: Sequence[str]) -> None:
-        # The flag is every provider's: what is no number here is another's segment.
-        numbers = {int(each) for each in given if each.isascii() and each.isdigit() and len(each) < 19}
         known = {each.id: each for each in _SEGMENTS}
-        known |= {each: Segment(each, f"Segment {each}", _GIVEN_SIZE) for each in numbers - known.keys()}
+        # The flag is every provider's: what is no number here is another's segment.
+        for number, size in (found.groups() for found in map(_GIVEN.fullmatch, given) if found):
+            before = known.get(int(number), Segment(int(number), f"Segment {int(number)}", _GIVEN_SIZE))
+            known[before.id] = Segment(before.id, before.name, before.size if size is None else int(size))
         self._by_id = dict(sorted(known.items()))
         self._any = not given
-        letters = string.ascii_lowercase + string.digits
-        self._users = tuple(User(each, "".join(rng.choices(letters, k=12))) for each in range(1, _USERS + 1))
+        self._first = tuple(User(each, _make_key(rng)) for each in range(1, _USERS + 1))
+        self._seed = f"{self._first[0].user_key}:{self._first[-1].user_key}"
 
     @property
     def known(self) -> Sequence[Segment]:
@@ -95,11 +102,29 @@ class Segments:
         """Say whether a campaign may name the segment."""
         return segment > 0 and (self._any or segment in self._by_id)
 
-    def users(self, segment: str) -> Sequence[User] | None:
-        """Return the users of a segment named as a path does, by their ids; None if there is no such segment."""
-        return next((self._users[: each.size] for each in self._by_id.values() if str(each.id) == segment), None)
+    def user_ids(self, segment: str) -> Sequence[int] | None:
+        """Return the ids of the users of a segment named as a path does; None if there is no such segment."""
+        sizes = (each.size for each in self._by_id.values() if str(each.id) == segment)
+        return next((range(1, size + 1) for size in sizes), None)
+
+    def user(self, user_id: int) -> User:
+        """Return a user; those beyond the first are made when they are asked for, each time the same."""
+        if user_id <= _USERS:
+            return self._first[user_id - 1]
+        return User(user_id, _make_key(random.Random(f"{self._seed}:{user_id}")))
+
+    def page_size(self, after: int) -> int:
+        """Return how many users the page after (or before) a user has: up to 100, and as the vendor says it may vary.
+
+        The first 250 are in pages of 100.
+        """
+        return 100 if after < _USERS else 60 + after % 41
 
     def reach(self, segment: int | None) -> int:
         """Return how many users a campaign reaches; none in a segment that is only taken to exist."""
         found = self._by_id.get(segment) if segment is not None else None
-        return sum(each.has_push for each in self._users[: found.size]) if found else 0
+        return found.size - found.size // _NO_PUSH_EVERY if found else 0
+
+
+def _make_key(rng: random.Random) -> str:
+    return "".join(rng.choices(_LETTERS, k=12))
