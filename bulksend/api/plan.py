@@ -171,9 +171,8 @@ async def plan_async(
             found, refusals = await compare(
                 opened, segment, executor, ledger=ledger, diff_out=folder, observers=observers
             )
-            warnings += [
-                loaded.problem_at(f"guard.{text.partition(':')[0]}", f"{text}: a run is refused") for text in refusals
-            ]
+            for name, _, text in (refusal.partition(": ") for refusal in refusals):
+                warnings.append(loaded.problem_at(f"guard.{name}", f"{text}: a run is refused"))
         elif secrets and desired is not None:
             text = "was not read, since a secret is not set; so nothing is known of its difference"
             warnings.append(loaded.problem_at("segment", text))

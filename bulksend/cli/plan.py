@@ -94,6 +94,8 @@ def _print(planned: Plan) -> None:
         typer.echo(f"  {name}: {calls} at {one.limit}{note}{takes}{mark}")
     if not any(one.calls for one in planned.endpoints.values()):
         typer.echo("  nothing is left to send")
+    elif planned.segment is not None and planned.segment.is_right and not planned.sends:
+        typer.echo("  the segment is right: nothing is left to change")
     elif planned.eta_s is not None:
         typer.echo(f"  ETA         {format_duration(planned.eta_s)}")
     for sample in planned.samples:

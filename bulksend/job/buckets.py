@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,8 @@ __all__ = ["Buckets", "Span", "bucket_count", "chunk_of_rows", "sorted_by_chunk"
 _BUCKET_ROWS = 40_000
 _BUCKETS_MAX = 512
 
-Row = tuple[Any, ...]
+Row = Any
+"""What a bucket holds: mostly tuples."""
 
 
 def bucket_count(rows: int) -> int:
@@ -31,7 +33,7 @@ def bucket_count(rows: int) -> int:
 class Buckets:
     """Rows by bucket number, in one file without a name; each bucket gives its rows in the order they were put in.
 
-    At most 40,000 rows wait in memory to be written.
+    At most 40,000 rows wait in memory to be written; whoever puts in wide ones calls `write` before that.
     """
 
     def __init__(self, count: int, scratch_dir: Path) -> None:
@@ -50,7 +52,8 @@ class Buckets:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # what could not be written is tried again
+            self._file.close()
 
     def put(self, placed: Iterable[tuple[int, Row]]) -> None:
         """Add rows, each with the number of its bucket; all are put in before the first is read."""
@@ -59,9 +62,10 @@ class Buckets:
             waiting[bucket].append(row)
             self._waits += 1
             if self._waits >= _BUCKET_ROWS:
-                self._write()
+                self.write()
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write what waits in memory."""
         for bucket, rows in enumerate(self._waiting):
             if rows:
                 self._pieces[bucket].append(self._file.tell())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bulksend.job.tables import MAX_LINE, literal
 
-__all__ = ["KEY_RULE", "KEY_TYPES", "Duplicate", "KeyCheck", "KeyColumn", "members"]
+__all__ = ["KEY_RULE", "KEY_TYPES", "Duplicate", "KeyCheck", "KeyColumn", "KeySizes", "members"]
 
 KEY_TYPES = re.compile(
     r"VARCHAR|U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|DATE|UUID|DECIMAL\(\d+,\s?0\)|ENUM\(.*", re.DOTALL
@@ -49,6 +49,21 @@ class KeyCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class KeySizes:
+    """How much the keys are, and which are no ids; the tuples hold the first few rows in order, the counts all.
+
+    `size` is their bytes in UTF-8. A blank key is never counted as too long.
+    """
+
+    rows: int
+    size: int
+    blank_rows: tuple[int, ...]
+    blank_count: int
+    long_rows: tuple[int, ...]
+    long_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeyColumn:
     """The key of a relation: `text` is its expression as text. For raw JSON objects, `pointer` leads to it.
 
@@ -67,7 +82,25 @@ class KeyColumn:
 
     def counts(self, most: int) -> str:
         """Query (rows, blank keys, the first blank rows, first row with a key of a wrong type, first with two keys)."""
-        counts = f"count(*), count(*) filter ({_BLANK}), min(r, {most}) filter ({_BLANK})"
+        return self._counted(f"count(*), count(*) filter ({_BLANK}), min(r, {most}) filter ({_BLANK})")
+
+    def sizes(self, most: int, most_chars: int | None) -> str:
+        """Query (rows, bytes, blank keys, their first rows, too long keys, theirs) and two wrong rows, as `counts`."""
+        long = "false" if most_chars is None else f"length(k) > {most_chars} and not ({_BLANK})"
+        blank_keys = f"count(*) filter ({_BLANK}), min(r, {most}) filter ({_BLANK})"
+        long_keys = f"count(*) filter ({long}), min(r, {most}) filter ({long})"
+        return self._counted(f"count(*), coalesce(sum(strlen(k)), 0), {blank_keys}, {long_keys}")
+
+    def sample(self, rows: int) -> str:
+        """Query the keys of so many rows, drawn evenly from all."""
+        drawn = f"using sample reservoir({rows} rows) repeatable (1)"
+        return f"select k from (select {self.text} as k from {self.relation}) {drawn}"
+
+    def all(self) -> str:
+        """Query every key that there is."""
+        return f"select k from (select {self.text} as k from {self.relation}) where k is not null"
+
+    def _counted(self, counts: str) -> str:
         if self.pointer is None:
             return f"select {counts}, null, null from ({self._keys})"
         pointer = literal(self.pointer)
