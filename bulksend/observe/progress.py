@@ -109,12 +109,9 @@ class Progress:
             elif event.name is EventName.SEGMENT_CHANGING:
                 what, total, done = "changed", (event.added or 0) + (event.removed or 0), 0
             else:
-                if self._of_segment is not None:
-                    self._bar.remove_task(self._of_segment)
-                    self._of_segment = None
+                self._end_segment()  # what is said or asked next stands where the bar was
                 return
-            if self._of_segment is not None:
-                self._bar.remove_task(self._of_segment)
+            self._end_segment()
             self._ids, self._done, self._since_s = 0, done, self._clock()
             self._of_segment = self._bar.add_task(f"{event.ref} {what}", total=total, completed=done, said="")
             self._bar.start()
@@ -125,8 +122,14 @@ class Progress:
         rate = f"  {self._ids / took_s:,.0f} ids/s" if took_s > 0 else ""
         unit = "pages" if event.name is EventName.SEGMENT_PAGE else "ids"
         whole = self._bar.tasks[-1].total
-        of = "" if whole is None else f"/{whole:,.0f}"
+        of = "" if whole is None else f"/{max(whole, self._done):,.0f}"
         self._bar.update(self._of_segment, completed=self._done, said=f"{self._done:,}{of} {unit}{rate}")
+
+    def _end_segment(self) -> None:
+        if self._of_segment is not None:
+            self._bar.stop()
+            self._bar.remove_task(self._of_segment)
+            self._of_segment = None
 
     def _draw(self) -> None:
         now = self._clock()

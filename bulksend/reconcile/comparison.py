@@ -204,7 +204,10 @@ class Comparison:
     async def _read(self, state: _Progress) -> _Progress:
         await aside(self._executor, partial(self._open, state))
         pages = sum(journal.mark.pages for journal in self._spans if journal.mark is not None)
-        self._tell(EventName.SEGMENT_READING, count=self._pages_of(state.size_before), settled=pages)
+        expected = self._pages_of(state.size_before)
+        if expected is not None:
+            expected += len(self._spans) - 1  # about: each of them ends with a page that is not full
+        self._tell(EventName.SEGMENT_READING, count=expected, settled=pages)
         most = PAGES_SPARE + 10 * (self._pages_of(state.size_before) or 1_000_000)
         await together(
             *(
