@@ -120,17 +120,16 @@ class Segment:
             difference = await sync.find(apply_hash=apply_hash)
             run.segment = segment_report(subject, difference)
             await aside(self._executor, partial(files.write, sync.lines))
-            if not sync.was_approved:
-                needs_override = await self._guard(run, sync, difference, apply_hash=apply_hash)
-                asks = not difference.is_empty or bool(run.opened.flow.steps)
-                if asks and confirm is not None and not confirm(difference):
-                    await sync.refuse()
-                    raise InterruptedRunError("nothing was changed: the question was not answered with yes")
-                await sync.approve()
-                if needs_override and not await ledger.use_override(*where, hash=difference.hash):
-                    await sync.refuse()
-                    text = f"--apply {apply_hash} was used before, and it lets a difference pass once"
-                    raise self._guard_error(run, text, refused=True)
+            overrides = await self._guard(run, sync, difference, apply_hash=apply_hash)
+            asks = not difference.is_empty or bool(run.opened.flow.steps)
+            if asks and confirm is not None and not confirm(difference):
+                await sync.refuse()
+                raise InterruptedRunError("nothing more was changed: the question was not answered with yes")
+            await sync.approve(overrides=overrides)
+            if overrides and not await ledger.use_override(*where, hash=difference.hash):
+                await sync.refuse()
+                text = f"--apply {apply_hash} was used before, and it lets a difference pass once"
+                raise self._guard_error(run, text, refused=True)
             if self.targets.add is None:
                 verified = Verified(0 if difference.is_empty else None, 0)
             else:
@@ -150,7 +149,10 @@ class Segment:
             sync.close()
 
     async def _guard(self, run: Run, sync: Sync, difference: Difference, *, apply_hash: str | None) -> bool:
-        """Raise GuardError unless the difference may be applied; say whether that takes the override."""
+        """Raise GuardError unless the difference may be applied; say whether that takes an override from now on.
+
+        Also where an earlier run had begun to apply it: whoever stopped that run may have drawn the guards tighter.
+        """
         record = await run.ledger.find_segment(self.subject.identity, self.subject.segment_id)
         found = reasons(
             difference,
@@ -163,14 +165,14 @@ class Segment:
             found.insert(0, f"--apply {apply_hash}: the difference is another one now")
         if self.targets.add is None and run.opened.flow.steps and not difference.is_empty:
             found.append("the segment differs, and no route of the vendor changes it; the launch is not made")
-        if not found or asked_for:
-            return bool(found)
+        if not found or asked_for or sync.is_overridden:
+            return bool(found) and not sync.is_overridden
         await sync.refuse()
         raise self._guard_error(run, f"{'; '.join(found)}. {self._way_out(difference)}", refused=True)
 
     def _way_out(self, difference: Difference) -> str:
         return (
-            f"Nothing was changed. The difference is +{difference.added:,} -{difference.removed:,}; "
+            f"The difference of +{difference.added:,} -{difference.removed:,} is not applied; "
             f"--apply {difference.hash} lets exactly this one pass, once"
         )
 

@@ -61,20 +61,23 @@ class Merge:
         self._end = end
         self._after = self._last
         """Set until the first block is looked at."""
+        self._before: set[str] = set()
+        """The page before."""
         self._ids: list[str] = []
         self._at = 0
 
     def page(self, ids: list[str], mark: Mark, *, ends: bool) -> Iterator[Line]:
         """Yield what a page has to change, the last line with the mark; `ends` says that it is the span's last page.
 
-        An id that comes twice in a row counts once. Raises OutOfOrderError for one that comes before its turn, or is
-        not of the span.
+        An id that comes twice in a row, or once more at the beginning of the next page, counts once. Raises
+        OutOfOrderError for one that comes before its turn, or is not of the span.
         """
         ids = self._in_order(ids)
         if ids:
             self._last = ids[-1]
         upto = self._most if ends else self._last
         remote = set(ids)
+        self._before = remote or self._before
         extra = set(ids)
         add: list[str] = []
         if ends or self._last is not None:
@@ -97,10 +100,11 @@ class Merge:
         if not ids:
             return ids
         if self._last is not None and ids[0] <= self._last:
-            # The first id of a page may be the last one before it: of the page before, or of the span before.
-            if ids[0] < self._last:
+            # A page may begin with the end of the page before, or of the span before, where others add targets.
+            start = bisect_right(ids, self._last)
+            if not all(one == self._last or one in self._before for one in ids[:start]):
                 raise OutOfOrderError
-            ids = ids[1:]
+            ids = ids[start:]
         if ids and self._most is not None and ids[-1] > self._most:
             raise OutOfOrderError
         return ids

@@ -54,6 +54,7 @@ class _State(msgspec.Struct, frozen=True):
     begun_at: float
     phase: _Phase = _Phase.READING
     hash: str = ""
+    is_overridden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +142,23 @@ class Sync:
         return difference
 
     @property
-    def was_approved(self) -> bool:
-        """Say whether an earlier run had begun to apply this difference."""
-        return self._state.phase in (_Phase.APPLYING, _Phase.VERIFYING)
+    def is_overridden(self) -> bool:
+        """Say whether a person has let this difference pass its guards."""
+        return self._state.is_overridden
 
     def lines(self) -> Iterator[Line]:
         """Yield the difference; blocks."""
         return self._first.lines()
 
-    async def approve(self) -> None:
-        """Note that the difference may be applied: a run to come goes on with it, unasked."""
-        await self._go_on(_Phase.APPLYING, self._state.hash)
+    async def approve(self, *, overrides: bool) -> None:
+        """Note that the difference is applied from now on, and whether its guards were overridden for it."""
+        self._state = msgspec.structs.replace(self._state, is_overridden=self._state.is_overridden or overrides)
+        if self._state.phase is not _Phase.VERIFYING:
+            await self._go_on(_Phase.APPLYING, self._state.hash)
 
     async def refuse(self) -> None:
-        """Note that the difference was not applied."""
+        """Note that the difference is not applied, or not any further."""
+        self._state = msgspec.structs.replace(self._state, is_overridden=False)
         await self._go_on(_Phase.REFUSED, self._state.hash)
 
     async def apply(self, difference: Difference) -> None:
