@@ -18,12 +18,11 @@ from bulksend.api.report import SegmentReport
 from bulksend.api.segment import Segment, segment_report
 from bulksend.engine.caller import Caller
 from bulksend.engine.transport import AiohttpTransport
-from bulksend.job.spec import Verify
 from bulksend.ledger.base import Ledger
 from bulksend.reconcile.aside import aside
 from bulksend.reconcile.guards import reasons
 
-__all__ = ["compare", "segment_calls"]
+__all__ = ["compare"]
 
 
 async def compare(
@@ -88,18 +87,3 @@ async def _open(url: str | None, opened: Opened, folder: Path) -> Ledger:
     fresh = open_ledger(f"sqlite://{folder / 'limits.db'}", folder)
     await fresh.open(create=True)
     return fresh
-
-
-def segment_calls(opened: Opened, found: SegmentReport) -> dict[str, int]:
-    """Return how many calls a run makes for the segment, by endpoint: pages, writes, and the look at the result."""
-    targets, guard = opened.job.provider.targets, opened.job.guard
-    assert targets is not None
-    pages = max(1, -(-found.remote // targets.page_most))
-    calls = {targets.page_endpoint.name: pages}
-    differs = bool(found.added or found.removed)
-    if differs and guard.verify is Verify.FULL and targets.add is not None:
-        calls[targets.page_endpoint.name] += max(1, -(-found.desired // targets.page_most))
-    for batch, number in ((targets.add, found.added), (targets.remove, found.removed)):
-        if batch is not None:
-            calls[batch.endpoint.name] = -(-number // batch.ids_most)
-    return calls

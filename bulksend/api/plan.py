@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bulksend.api.checking import check_input
-from bulksend.api.comparing import compare, segment_calls
+from bulksend.api.comparing import compare
 from bulksend.api.desired import desired_of
+from bulksend.api.forecast import EndpointPlan, endpoint_plan, segment_plan
 from bulksend.api.lateness import is_late
 from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledger, secret_problems
 from bulksend.api.refusal import Observer, check_due
 from bulksend.api.report import SegmentReport
 from bulksend.api.run import JobSource, start_emulator
 from bulksend.api.segment import Segment
-from bulksend.engine.rate import bucket_of
 from bulksend.errors import GuardError, JobError, Problem
 from bulksend.job.check import Checked
 from bulksend.job.rows import batches_in
@@ -30,18 +30,7 @@ from bulksend.model import State
 
 __all__ = ["EndpointPlan", "Plan", "Sample", "plan_async"]
 
-MARGIN_S = 0.05
 SETTLED = (State.ACCEPTED, State.REJECTED, State.UNKNOWN)
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointPlan:
-    """The calls to one endpoint; `duration_s` is how long its limit makes them take, for the busiest account."""
-
-    calls: int
-    limit: str
-    documented: bool
-    duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,26 +250,13 @@ def _plan(
     for _, endpoint in flow.prepare:
         sends = [send for account in opened.accounts.made for send in opened.renderer.prepare(account)]
         to_make = {send.key for send in sends if send.steps[0].endpoint is endpoint} - set(made.prepared)
-        endpoints[endpoint.name] = EndpointPlan(
-            len(to_make) if pending else 0,
-            str(job.limit(endpoint.name)),
-            endpoint.documented or endpoint.name in job.limits,
-            0.0,
-        )
+        endpoints[endpoint.name] = endpoint_plan(job, endpoint.name, len(to_make) if pending else 0, busiest=0)
     for _, endpoint in flow.steps:
-        limit = job.limit(endpoint.name)
-        duration_s = max(0, busiest - 1) / bucket_of(limit, MARGIN_S).rate_per_s
-        endpoints[endpoint.name] = EndpointPlan(
-            pending, str(limit), endpoint.documented or endpoint.name in job.limits, duration_s
-        )
+        endpoints[endpoint.name] = endpoint_plan(job, endpoint.name, pending, busiest=busiest)
     launch_s = max((one.duration_s for one in endpoints.values()), default=0.0)
-    segment_s = 0.0
-    for name, calls in ({} if found is None else segment_calls(opened, found)).items():
-        limit = job.limit(name)
-        duration_s = max(0, calls - 1) / bucket_of(limit, MARGIN_S).rate_per_s
-        segment_s += duration_s
-        documented = job.provider.endpoints[name].documented or name in job.limits
-        endpoints[name] = EndpointPlan(calls, str(limit), documented, duration_s)
+    of_segment = {} if found is None else segment_plan(job, found, is_read=False)
+    segment_s = sum(one.duration_s for one in of_segment.values())
+    endpoints |= of_segment
     called = [name for name, one in endpoints.items() if one.calls]
     known = bool(called) and not checked.problems
     bottleneck = max(called, key=lambda name: endpoints[name].duration_s) if known else None

@@ -19,7 +19,7 @@ from bulksend.api.emulation import emulator
 from bulksend.api.lateness import is_late
 from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledger, secret_problems
 from bulksend.api.refusal import Observer, check_due, check_size
-from bulksend.api.report import Report
+from bulksend.api.report import Report, SegmentReport
 from bulksend.api.running import Run
 from bulksend.api.segment import Segment, check_hash
 from bulksend.api.signals import signals_end
@@ -36,15 +36,14 @@ from bulksend.event import Event, EventName
 from bulksend.job.check import Checked
 from bulksend.job.spec import Job
 from bulksend.launch import Source
-from bulksend.reconcile.difference import Difference
 
 __all__ = ["Confirm", "JobSource", "Observer", "run_async", "start_emulator"]
 
 ACCOUNTS_MOST = 10_000
 """Different accounts that are looked for where the rows were not looked at beforehand."""
 
-Confirm = Callable[[Job, Checked, Difference | None], bool]
-"""Asks a person before the first write; given the difference of the segment, where the job has one."""
+Confirm = Callable[[Job, Checked, SegmentReport | None], bool]
+"""Asks a person before the first write; told how the segment differs, where the job has one."""
 JobSource = str | os.PathLike[str] | Mapping[str, object]
 
 

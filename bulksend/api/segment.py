@@ -100,7 +100,7 @@ class Segment:
         *,
         apply_hash: str | None,
         diff_out: Path | None,
-        confirm: Callable[[Difference], bool] | None,
+        confirm: Callable[[SegmentReport], bool] | None,
     ) -> None:
         """Read, compare, write and look again; `run.segment` tells how far it came.
 
@@ -122,7 +122,7 @@ class Segment:
             await aside(self._executor, partial(files.write, sync.lines))
             overrides = await self._guard(run, sync, difference, apply_hash=apply_hash)
             asks = not difference.is_empty or bool(run.opened.flow.steps)
-            if asks and confirm is not None and not confirm(difference):
+            if asks and confirm is not None and not confirm(run.segment):
                 await sync.refuse()
                 raise InterruptedRunError("nothing more was changed: the question was not answered with yes")
             await sync.approve(overrides=overrides)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bulksend.cli.options import BaseUrl, DiffOut, JobFile, Json, LedgerUrl, Limit, Vars, variables
-from bulksend.cli.printing import colour, exit_codes, print_json, say, segment_lines
+from bulksend.cli.printing import colour, endpoint_line, exit_codes, print_json, say, segment_lines
 from bulksend.duration import format_duration
 
 if TYPE_CHECKING:
@@ -87,11 +87,8 @@ def _print(planned: Plan) -> None:
     if planned.sends or planned.segment is None:
         typer.echo(f"  sends       {planned.sends:,}{rows}: {pending:,} to make{settled}")
     for name, one in planned.endpoints.items():
-        note = "" if one.documented else " (not published: a careful start)"
         mark = "  <- bottleneck" if name == planned.bottleneck else ""
-        calls = f"{one.calls:,} {'call' if one.calls == 1 else 'calls'}"
-        takes = f", {format_duration(one.duration_s)}" if planned.eta_s is not None else ""
-        typer.echo(f"  {name}: {calls} at {one.limit}{note}{takes}{mark}")
+        typer.echo(endpoint_line(name, one, has_eta=planned.eta_s is not None) + mark)
     if not any(one.calls for one in planned.endpoints.values()):
         typer.echo("  nothing is left to send")
     elif planned.segment is not None and planned.segment.is_right and not planned.sends:

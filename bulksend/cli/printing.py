@@ -16,9 +16,10 @@ from bulksend.duration import format_duration
 from bulksend.errors import BulksendError, JobError, JobLockedError
 
 if TYPE_CHECKING:
+    from bulksend.api.forecast import EndpointPlan
     from bulksend.api.report import Report, SegmentReport
 
-__all__ = ["at_local", "colour", "exit_codes", "print_json", "say", "say_report", "segment_lines"]
+__all__ = ["at_local", "colour", "endpoint_line", "exit_codes", "print_json", "say", "say_report", "segment_lines"]
 
 
 def say(text: str = "") -> None:
@@ -147,6 +148,14 @@ def segment_lines(segment: SegmentReport, *, is_tty: bool) -> Iterator[str]:
         text = f"{segment.left:,} ids still differ after they were written; run again to look at them"
         yield f"  left        {colour(text, 'red', stream_is_tty=is_tty)}"
     yield f"  difference  {segment.hash}"
+
+
+def endpoint_line(name: str, planned: EndpointPlan, *, has_eta: bool = True) -> str:
+    """Tell the calls to an endpoint that are to be made, and how long they take."""
+    note = "" if planned.documented else " (not published: a careful start)"
+    calls = f"{planned.calls:,} {'call' if planned.calls == 1 else 'calls'}"
+    takes = f", {format_duration(planned.duration_s)}" if has_eta else ""
+    return f"  {name}: {calls} at {planned.limit}{note}{takes}"
 
 
 def _first(samples: Sequence[str], number: int) -> str:

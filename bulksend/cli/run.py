@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bulksend.cli.options import BaseUrl, DiffOut, JobFile, Json, LedgerUrl, Limit, Vars, variables
-from bulksend.cli.printing import at_local, exit_codes, say, say_report
+from bulksend.cli.printing import at_local, endpoint_line, exit_codes, say, say_report, segment_lines
 from bulksend.observe.logs import LogFormat, Logs
 
 if TYPE_CHECKING:
-    from bulksend.api.report import Report
+    from bulksend.api.report import Report, SegmentReport
     from bulksend.job.check import Checked
     from bulksend.job.spec import Job
     from bulksend.observe.progress import Progress
-    from bulksend.reconcile.difference import Difference
 
 __all__ = ["run"]
 
@@ -74,12 +73,14 @@ def run(
         bar = _bar() if (progress if progress is not None else is_terminal) else None
         asks = is_terminal and sys.stdin.isatty() and not yes and not emulate
 
-        def confirm(loaded: Job, checked: Checked, difference: Difference | None) -> bool:
+        def confirm(loaded: Job, checked: Checked, segment: SegmentReport | None) -> bool:
             if bar is not None and loaded.provider.flow(loaded.tables).steps:
                 limits = [loaded.limit(one.name) for _, one in loaded.provider.flow(loaded.tables).steps]
                 slowest = min(limits, key=lambda limit: min(one.calls / one.period_s for one in limit.windows))
                 bar.expect(slowest, len(checked.by_account))
-            return not asks or _ask(loaded, checked, difference)
+            if segment is not None:
+                _say_difference(loaded, segment)
+            return not asks or _ask(loaded, checked, segment)
 
         try:
             report = run_job(
@@ -118,20 +119,31 @@ def _bar() -> Progress:
     return Progress(sys.stderr)
 
 
-def _ask(job: Job, checked: Checked, difference: Difference | None) -> bool:
+def _ask(job: Job, checked: Checked, segment: SegmentReport | None) -> bool:
     accounts = ", ".join(sorted({spec.base_url for spec in job.accounts.values()}))
     # While the question stands, Ctrl-C is an answer; the engine's own handler would wait for one.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         does = [f"with {checked.sends:,} sends"] if checked.sends else []
-        if difference is not None:
-            does.insert(0, f"adding {difference.added:,} targets and removing {difference.removed:,}")
+        if segment is not None:
+            does.insert(0, f"adding {segment.added:,} targets and removing {segment.removed:,}")
         return typer.confirm(f'Run job "{job.name}" {", then ".join(does)}, at {accounts}?', err=True)
     except typer.Abort:
         say()
         return False
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _say_difference(job: Job, segment: SegmentReport) -> None:
+    """Tell what is about to be changed, before the first write."""
+    from bulksend.api.forecast import segment_plan
+
+    for line in segment_lines(segment, is_tty=sys.stderr.isatty()):
+        say(line)
+    for name, one in segment_plan(job, segment, is_read=True).items():
+        if one.calls:
+            say(endpoint_line(name, one))
 
 
 def _say_idle(report: Report) -> None:

@@ -65,6 +65,7 @@ class Progress:
         self._of_segment: TaskID | None = None
         self._ids = 0
         self._done = 0
+        self._before = 0
         self._since_s = 0.0
 
     def expect(self, limit: Limit, accounts: int) -> None:
@@ -112,7 +113,7 @@ class Progress:
                 self._end_segment()  # what is said or asked next stands where the bar was
                 return
             self._end_segment()
-            self._ids, self._done, self._since_s = 0, done, self._clock()
+            self._ids, self._done, self._before, self._since_s = 0, done, done, self._clock()
             self._of_segment = self._bar.add_task(f"{event.ref} {what}", total=total, completed=done, said="")
             self._bar.start()
         if self._of_segment is None or self._clock() - self._drawn_s < 1 / REFRESH_PER_S:
@@ -123,7 +124,13 @@ class Progress:
         unit = "pages" if event.name is EventName.SEGMENT_PAGE else "ids"
         whole = self._bar.tasks[-1].total
         of = "" if whole is None else f"/{max(whole, self._done):,.0f}"
-        self._bar.update(self._of_segment, completed=self._done, said=f"{self._done:,}{of} {unit}{rate}")
+        left_s = (
+            0.0
+            if whole is None or not self._done
+            else (whole - self._done) * took_s / max(1, self._done - self._before)
+        )
+        left = f"  {format_duration(left_s)} left" if left_s > 0 else ""
+        self._bar.update(self._of_segment, completed=self._done, said=f"{self._done:,}{of} {unit}{rate}{left}")
 
     def _end_segment(self) -> None:
         if self._of_segment is not None:
