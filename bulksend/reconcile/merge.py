@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import islice
+from itertools import filterfalse, islice
 from operator import le, lt
 from typing import Protocol
 
@@ -61,7 +61,7 @@ class Merge:
         self._end = end
         self._after = self._last
         """Set until the first block is looked at."""
-        self._before: set[str] = set()
+        self._before: list[str] = []
         """The page before."""
         self._ids: list[str] = []
         self._at = 0
@@ -74,22 +74,20 @@ class Merge:
         """
         ids = self._in_order(ids)
         if ids:
-            self._last = ids[-1]
+            self._last, self._before = ids[-1], ids
         upto = self._most if ends else self._last
         remote = set(ids)
-        self._before = remote or self._before
-        extra = set(ids)
         add: list[str] = []
         if ends or self._last is not None:
             for piece in self._pieces(upto):
-                wanted = set(piece)
-                add += sorted(wanted - remote)
-                extra -= wanted
+                # A piece ascends, and none of it is in another: what is taken out of the set is not asked for again.
+                add += filterfalse(remote.__contains__, piece)
+                remote.difference_update(piece)
                 if len(add) >= LINE_IDS:
                     yield Line(add=add)
                     add = []
         made = Mark(mark.pages, mark.count + len(ids), self._last, mark.following, mark.unnamed)
-        yield Line(add=add, remove=sorted(extra), mark=made)
+        yield Line(add=add, remove=sorted(remote), mark=made)
 
     def _in_order(self, ids: list[str]) -> list[str]:
         """Return the ids without those that are doubled; raise where they do not ascend."""
@@ -102,7 +100,7 @@ class Merge:
         if self._last is not None and ids[0] <= self._last:
             # A page may begin with the end of the page before, or of the span before, where others add targets.
             start = bisect_right(ids, self._last)
-            if not all(one == self._last or one in self._before for one in ids[:start]):
+            if not {self._last, *self._before}.issuperset(ids[:start]):
                 raise OutOfOrderError
             ids = ids[start:]
         if ids and self._most is not None and ids[-1] > self._most:

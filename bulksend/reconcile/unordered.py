@@ -25,17 +25,17 @@ def compare(
         for ids in pages:
             if stopping():
                 raise StoppedError
-            remote.put((hash(one) % parts, (one,)) for one in ids)
+            remote.put((hash(one) % parts, one) for one in ids)
         for number in range(desired.blocks):
             if stopping():
                 raise StoppedError
-            wanted.put((hash(one) % parts, (one,)) for one in desired.block(number))
+            wanted.put((hash(one) % parts, one) for one in desired.block(number))
         count = 0
         for part in range(parts):
             if stopping():
                 raise StoppedError
-            there = {one for (one,) in remote.rows(part)}
-            listed = {one for (one,) in wanted.rows(part)}
+            there = set(remote.rows(part))
+            listed = set(wanted.rows(part))
             count += len(there)
             yield Line(add=sorted(listed - there), remove=sorted(there - listed))
         yield Line(mark=Mark(pages=0, count=count))
