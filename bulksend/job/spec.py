@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ __all__ = [
     "LoadedAccount",
     "Policy",
     "Verify",
+    "part_of",
     "share",
 ]
 
@@ -44,6 +46,11 @@ def share(text: str) -> float:
     return float(found[1]) / 100
 
 
+def part_of(share: float, of: int) -> int:
+    """Return how many of so many a share is, rounded down; 29 % of 100 are 29, whatever a float makes of it."""
+    return math.floor(share * of + 1e-6)
+
+
 @dataclass(frozen=True, slots=True)
 class Amount:
     """How many targets of a segment may change: a share, so many, or both; text form `"10%"`, `"10%, 500"`."""
@@ -55,7 +62,7 @@ class Amount:
     def parse(cls, text: str) -> Amount:
         """Read the text form; raises ValueError with a sentence for the user."""
         found: dict[str, float] = {}
-        for part in re.split(r"\s*,(?!\d{3}\b)\s*", text.strip()):
+        for part in re.split(r"(?<=%)\s*,\s*|\s*,(?!\d{3}\b)\s*", text.strip()):
             counted = re.fullmatch(r"\d{1,3}(?:[_,]\d{3})+|\d{1,18}", part)
             name, value = ("count", int(re.sub("[_,]", "", part))) if counted else ("share", share(part))
             if name in found:
@@ -67,7 +74,7 @@ class Amount:
         """Say whether so many of so many may change; a share says nothing where there are none."""
         if self.count is not None and number > self.count:
             return False
-        return self.share is None or not of or number <= self.share * of
+        return self.share is None or not of or number <= part_of(self.share, of)
 
     def __str__(self) -> str:
         parts = [f"{self.share:.2%}".replace(".00%", "%")] if self.share is not None else []

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import msgspec
@@ -32,6 +32,8 @@ SPANS_MOST = 4
 SPAN_TARGETS = 25_000
 """So many targets are worth a range of their own."""
 PAGES_SPARE = 20
+PAGES_MOST = 1_000_000
+"""Where the vendor does not say how large the segment is."""
 
 Tell = Callable[..., None]
 """Tells an event by name, with the fields that it has."""
@@ -96,7 +98,7 @@ class Comparison:
         `in_order` says whether the vendor's order is worth trying. Raises StoppedError when the run ends before,
         JobError where there is no such segment or it cannot be set, RunError when it cannot be read.
         """
-        state = await aside(self._executor, self._state.read)
+        state = await aside(self._executor, self._resumable)
         resumed = state is not None
         if state is None:
             await aside(self._executor, self._forget)
@@ -184,8 +186,19 @@ class Comparison:
         """Note that there is no segment yet, so that it lacks all."""
         self._found.open()
         numbers = range(self._desired.blocks)
-        self._found.append((*(Line(add=self._desired.block(number)) for number in numbers), Line(mark=Mark(0, 0))))
+        missing = (Line(add=self._desired.block(number)) for number in numbers)
+        self._found.append(chain(missing, (Line(mark=Mark(0, 0)),)))
+        self._found.close()
         return msgspec.structs.replace(state, in_order=False, has_ended=True)
+
+    def _resumable(self) -> _Progress | None:
+        """Return where an earlier run stopped; None where its files are not all there."""
+        state = self._state.read()
+        if state is None or not state.has_ended:
+            return state
+        self._open(state)
+        needed = [*self._spans] if state.in_order else [*self._spans, self._found]
+        return state if all(one.mark is not None and one.mark.following is None for one in needed) else None
 
     def _open(self, state: _Progress) -> None:
         self._spans = [Journal(self._folder / f"pages-{number}.jsonl") for number in range(len(state.spans))]
@@ -195,8 +208,10 @@ class Comparison:
     def _forget(self) -> None:
         """Remove what was read so far."""
         self.close()
+        self._found = Journal(self._folder / "found.jsonl")
         self._spans = []
-        for path in (*self._folder.glob("*.jsonl"), self._folder / "reading.json"):
+        # What speaks of the pages goes before them.
+        for path in (self._folder / "reading.json", *self._folder.glob("*.jsonl")):
             path.unlink(missing_ok=True)
 
     # Reading
@@ -208,10 +223,9 @@ class Comparison:
         if expected is not None:
             expected += len(self._spans) - 1  # about: each of them ends with a page that is not full
         self._tell(EventName.SEGMENT_READING, count=expected, settled=pages)
-        most = PAGES_SPARE + 10 * (self._pages_of(state.size_before) or 1_000_000)
         await together(
             *(
-                self._read_span(journal, first, end, is_single=len(state.spans) == 1, pages_most=most)
+                self._read_span(journal, first, end, is_single=len(state.spans) == 1, size=state.size_before)
                 for journal, (first, end) in zip(self._spans, state.spans, strict=True)
             )
         )
@@ -225,7 +239,14 @@ class Comparison:
     def _pages_of(self, size: int | None) -> int | None:
         return None if size is None else -(-size // self._targets.page_most)
 
-    async def _read_span(self, journal: Journal, first: int, end: int, *, is_single: bool, pages_most: int) -> None:
+    def _is_endless(self, mark: Mark | None, size: int | None) -> bool:
+        """Say whether a span goes on long after it should have ended: in pages, or in targets."""
+        if mark is None or size is None:
+            return mark is not None and mark.pages >= PAGES_MOST
+        targets_most = 2 * size + PAGES_SPARE * self._targets.page_most
+        return mark.count > targets_most or mark.pages >= PAGES_SPARE + max(10 * size // self._targets.page_most, size)
+
+    async def _read_span(self, journal: Journal, first: int, end: int, *, is_single: bool, size: int | None) -> None:
         mark = journal.mark
         if mark is not None and mark.following is None:
             return
@@ -246,8 +267,8 @@ class Comparison:
                 if following is not None:
                     if hash(following) in journal.cursors:
                         raise RunError(f"{self._targets.page_endpoint.name}: the vendor's cursor leads in a circle")
-                    if journal.mark is not None and journal.mark.pages >= pages_most:
-                        text = f"after {journal.mark.pages:,} pages the segment goes on, though its size says otherwise"
+                    if self._is_endless(journal.mark, size):
+                        text = "the segment goes on and on, though its size says otherwise"
                         raise RunError(f"{self._targets.page_endpoint.name}: {text}")
                     ahead = asyncio.create_task(self._page(span, following))
                 await aside(self._executor, partial(self._take, journal, merge, page))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bulksend.job.spec import Guard
+from bulksend.job.spec import Guard, part_of
 from bulksend.reconcile.difference import Difference
 
 __all__ = ["is_drift", "reasons"]
@@ -34,7 +34,7 @@ def reasons(difference: Difference, guard: Guard, *, desired_before: int | None,
         found.append(counted)
     if not changes:
         return found
-    if desired_before and desired and desired < desired_before * (1 - guard.max_shrink):
+    if desired_before and desired and desired_before - desired > part_of(guard.max_shrink, desired_before):
         less = f"{1 - desired / desired_before:.1%}"
         text = (
             f"max_shrink: the desired list has {desired:,} ids, {less} less than the {desired_before:,} of the last run"

@@ -100,7 +100,7 @@ def _whole(raw: bytes) -> Line | None:
         return None
     try:
         return _decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 
@@ -115,7 +115,7 @@ class StateFile(Generic[T]):
         """Return the value; None where there is none, or one that another version wrote."""
         try:
             return self._decoder.decode(self._path.read_bytes())
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
             return None
         except OSError as wrong:
             raise RunError(f"{self._path} cannot be read: {wrong.strerror}") from None

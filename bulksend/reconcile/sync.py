@@ -199,7 +199,7 @@ class Sync:
     async def finish(self) -> None:
         """Remove what was kept for a run to come."""
         self._first.close()
-        await aside(self._executor, partial(shutil.rmtree, self._folder, ignore_errors=True))
+        await aside(self._executor, self._remove)
 
     def close(self) -> None:
         """Let go of the files, which stay."""
@@ -218,12 +218,17 @@ class Sync:
             if same and is_recent and not is_refused:
                 return state
         with translated(self._folder):
-            if self._folder.exists():
-                shutil.rmtree(self._folder)
+            self._remove()
             self._folder.mkdir(mode=0o700)
         state = msgspec.structs.replace(self._state, begun_at=now)
         self._state_file.write(state)
         return state
+
+    def _remove(self) -> None:
+        with translated(self._folder):
+            if self._folder.exists():
+                (self._folder / "state.json").unlink(missing_ok=True)  # what speaks of the other files goes before them
+                shutil.rmtree(self._folder)
 
     async def _go_on(self, phase: _Phase, text: str) -> None:
         self._state = msgspec.structs.replace(self._state, phase=phase, hash=text)

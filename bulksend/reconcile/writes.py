@@ -18,7 +18,7 @@ from bulksend.event import EventName
 from bulksend.job.rows import batches_in
 from bulksend.model import Rejected
 from bulksend.providers.targets import Batch, Targets
-from bulksend.reconcile.aside import together
+from bulksend.reconcile.aside import ended, together
 from bulksend.reconcile.calls import Calls
 from bulksend.reconcile.comparison import Tell
 from bulksend.reconcile.difference import Line, of_kind
@@ -117,15 +117,17 @@ class Writes:
                     if number in self._done[name]:
                         continue
                     await room.acquire()
-                    if failed := [task for task in under_way if task.done()]:
-                        under_way.difference_update(failed)
-                        await asyncio.gather(*failed)
+                    over = {task for task in under_way if task.done()}
+                    if any(task.exception() is not None for task in over):
+                        break
+                    under_way -= over
                     under_way.add(asyncio.create_task(make(number, ids)))
-            await asyncio.gather(*under_way)
-        finally:
+        except BaseException:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
+            raise
+        await ended(under_way)
 
     async def _make(self, name: str, batch: Batch, number: int, ids: list[str]) -> None:
         outcome = await self._calls.make(self._targets.write(batch, self._segment_id, ids))

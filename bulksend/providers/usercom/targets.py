@@ -83,7 +83,10 @@ def _results(reply: Reply) -> tuple[list[dict[str, object]], str | None] | Outco
     results = page.get("results") if page is not None else None
     if page is None or not isinstance(results, list) or not all(isinstance(one, dict) for one in results):
         return Unknown(f"HTTP {reply.status} without results", reply.status)
-    return results, cursor_of(page.get("next"))
+    following = cursor_of(page.get("next"))
+    if following is None and page.get("next"):
+        return Unknown(f"HTTP {reply.status} with a next page whose address is not understood", reply.status)
+    return results, following
 
 
 def _is_id(value: object) -> bool:
