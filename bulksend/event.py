@@ -31,6 +31,7 @@ class EventName(StrEnum):
     SEND_RETURNED = "send.returned"
     SEND_CHANGED = "send.changed"
     SEND_WATCHED = "send.watched"
+    SEGMENT_KEPT = "segment.kept"
     SEGMENT_READING = "segment.reading"
     SEGMENT_PAGE = "segment.page"
     SEGMENT_UNORDERED = "segment.unordered"
@@ -38,6 +39,8 @@ class EventName(StrEnum):
     SEGMENT_CHANGING = "segment.changing"
     SEGMENT_CHANGED = "segment.changed"
     SEGMENT_VERIFIED = "segment.verified"
+    RUN_SAMPLED = "run.sampled"
+    ENDPOINT_SAMPLED = "endpoint.sampled"
     LIMIT_PAUSED = "limit.paused"
     LIMIT_CHANGED = "limit.changed"
 
@@ -67,5 +70,11 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """Targets of a segment that others have changed meanwhile."""
     hash: str | None = None
     """Of the difference between a segment and its desired list."""
+    in_flight: int | None = None
+    """Calls that are under way."""
+    waiting: int | None = None
+    """Sends that are rendered and neither settled nor under way."""
+    utilization: float | None = None
+    """The share of the endpoint's limit that was used since the sample before, for the busiest account."""
     progress: float | None = None
     """The share of a campaign that the vendor says is done, 0 to 1."""

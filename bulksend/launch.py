@@ -232,9 +232,9 @@ class Launch:
         """Return how many sends are rendered and not settled."""
         return len(self._under_way)
 
-    async def prepare(self, account: Account) -> None:
+    async def prepare(self, account: Account, *, again: bool) -> None:
         """Make what the account's sends depend on, before any of them. Raises PrepareError, and StoppedError."""
-        await self._prepared.of(account)
+        await self._prepared.of(account, again=again)
 
     async def close(self) -> None:
         """Give up what is made once per account and was not finished."""

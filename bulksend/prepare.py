@@ -42,13 +42,13 @@ class Prepared:
         """Return what the account's own calls gave, making them once where they were not made yet."""
         return await self.of(send.account)
 
-    async def of(self, account: Account) -> str | None:
-        """Do the same for an account, before any of its sends."""
+    async def of(self, account: Account, *, again: bool = False) -> str | None:
+        """Do the same for an account, before any of its sends; `again` where what was made is not there any more."""
         identity = account.identity
         while True:
             task = self._prepared.get(identity)
             if task is None:
-                task = self._prepared[identity] = asyncio.create_task(self._prepare(account))
+                task = self._prepared[identity] = asyncio.create_task(self._prepare(account, again=again))
             try:
                 return await asyncio.shield(task)
             except StoppedError:
@@ -58,12 +58,12 @@ class Prepared:
                 if self._prepared.get(identity) is task:
                     del self._prepared[identity]
 
-    async def _prepare(self, account: Account) -> str | None:
+    async def _prepare(self, account: Account, *, again: bool) -> str | None:
         ref: str | None = None
         for send in self._renderer.prepare(account):
             endpoint = send.steps[0].endpoint
             record = (await self._ledger.look_up(self._job_id, Scope.ACCOUNT, [send.key])).get(send.key)
-            if record is not None and record.state is State.ACCEPTED:
+            if record is not None and record.state is State.ACCEPTED and not again:
                 ref = record.refs[-1] if record.refs else None
                 changed = record.fingerprint != send.fingerprint
                 reason = "accepted earlier with another body; the first campaign is used" if changed else None

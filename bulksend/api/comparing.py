@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from bulksend.api.opening import Opened, open_ledger
 from bulksend.api.refusal import Observer
 from bulksend.api.report import SegmentReport
 from bulksend.api.segment import Segment, segment_report
+from bulksend.api.signals import signals_end
 from bulksend.engine.caller import Caller
+from bulksend.engine.limiter import StoppedError
 from bulksend.engine.transport import AiohttpTransport
+from bulksend.errors import InterruptedRunError
 from bulksend.ledger.base import Ledger
 from bulksend.reconcile.aside import aside
 from bulksend.reconcile.guards import reasons
@@ -40,7 +44,7 @@ async def compare(
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=opened.scratch_dir)))
-        files = DiffFiles(diff_out)
+        files = DiffFiles(diff_out, opened.job)
         await aside(executor, files.open)
         known = await _open(ledger, opened, folder)
         stack.push_async_callback(known.close)
@@ -64,12 +68,18 @@ async def compare(
         )
         stack.push_async_callback(caller.close)
         stack.callback(caller.stop)
-        sync = segment.sync(caller, folder / "segment", observe=observe, may_be_absent=segment.is_made)
-        stack.callback(sync.close)
-        difference = await sync.find()
-        await aside(executor, partial(files.write, sync.lines))
         subject = segment.subject
-        record = await known.find_segment(subject.identity, subject.segment_id)
+        where = subject.identity, subject.segment_id
+        overrides = await known.overrides(*where)
+        sync = segment.sync(caller, folder / "segment", observe=observe, overrides=overrides)
+        stack.enter_context(_signals(caller))
+        stack.callback(sync.close)
+        try:
+            difference = await sync.find()
+        except StoppedError:
+            raise InterruptedRunError("the segment was not read to its end") from None
+        await aside(executor, partial(files.write, sync.lines))
+        record = await known.find_segment(*where)
         found = reasons(
             difference,
             opened.job.guard,
@@ -77,6 +87,13 @@ async def compare(
             changes=subject.targets.add is not None,
         )
         return segment_report(subject, difference), found
+
+
+def _signals(caller: Caller) -> AbstractContextManager[object]:
+    """End the look in good order, so that no id stays in a file, where this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        return nullcontext()
+    return signals_end(lambda _: caller.stop(), lambda: caller.stopping)
 
 
 async def _open(url: str | None, opened: Opened, folder: Path) -> Ledger:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import fnmatch
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bulksend.errors import JobError, Problem, RunError
+from bulksend.job.spec import Job
 from bulksend.reconcile.difference import Line, of_kind
 from bulksend.reconcile.sync import Verified
 
 __all__ = ["DiffFiles"]
+
+NAMES = ("added.csv", "removed.csv", "differing.csv")
 
 
 class DiffFiles:
@@ -21,21 +26,42 @@ class DiffFiles:
     missing or extra. Blocks; with no folder, nothing is written.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, job: Job) -> None:
         self._folder = folder
+        self._job = job
 
     def open(self) -> None:
-        """Make the folder where it is not there; raises JobError where that cannot be."""
+        """Make the folder where it is not there; raises JobError where that cannot be, or would cost the job a file."""
         if self._folder is None:
             return
+        for name in NAMES:
+            if self._is_read(self._folder.absolute() / name):
+                text = f"{self._folder / name} is read by the job, and would be overwritten: name another folder"
+                raise JobError(Problem(text, field="--diff-out"))
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as wrong:
             text = f"{self._folder} cannot be made: {wrong.strerror}"
             raise JobError(Problem(text, field="--diff-out")) from None
 
+    def _is_read(self, path: Path) -> bool:
+        """Say whether the job names the file, by itself, in a glob or in SQL."""
+        base = self._job.base_dir.absolute()
+        for table in (self._job.desired, self._job.audience):
+            if table is not None and table.source is not None:
+                pattern = os.path.normpath(base / table.source)
+                if fnmatch.fnmatch(os.path.normpath(path), pattern):
+                    return True
+            if table is not None and table.sql is not None:
+                named = re.findall(r"'((?:[^']|'')+)'|\"([^\"]+)\"", table.sql)
+                if any(fnmatch.fnmatch(os.path.normpath(path), os.path.normpath(base / (a or b))) for a, b in named):
+                    return True
+        return False
+
     def write(self, lines: Callable[[], Iterator[Line]]) -> None:
-        """Write both sides of the difference."""
+        """Write both sides of the difference, in place of what was written before."""
+        if self._folder is not None:
+            (self._folder / "differing.csv").unlink(missing_ok=True)
         self._write("added.csv", ("id",), ([one] for piece in of_kind(lines(), add=True) for one in piece))
         self._write("removed.csv", ("id",), ([one] for piece in of_kind(lines(), add=False) for one in piece))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bulksend.api.report import SegmentReport
 from bulksend.engine.rate import bucket_of
 from bulksend.job.spec import Job, Verify
+from bulksend.reconcile.sync import SAMPLED
 
 __all__ = ["EndpointPlan", "endpoint_plan", "segment_plan"]
 
@@ -42,4 +43,8 @@ def segment_plan(job: Job, found: SegmentReport, *, is_read: bool) -> dict[str, 
     for batch, number in ((targets.add, found.added), (targets.remove, found.removed)):
         if batch is not None:
             calls[batch.endpoint.name] = -(-number // batch.ids_most)
+    if differs and guard.verify is Verify.SAMPLE:
+        asked = targets.exists("-", "-")
+        if asked is not None:
+            calls[asked.endpoint.name] = min(SAMPLED, found.added) + min(SAMPLED, found.removed)
     return {name: endpoint_plan(job, name, number) for name, number in calls.items()}

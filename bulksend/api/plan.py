@@ -20,7 +20,7 @@ from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledg
 from bulksend.api.refusal import Observer, check_due
 from bulksend.api.report import SegmentReport
 from bulksend.api.run import JobSource, start_emulator
-from bulksend.api.segment import Segment
+from bulksend.api.segment import Segment, check_limit
 from bulksend.errors import GuardError, JobError, Problem
 from bulksend.job.check import Checked
 from bulksend.job.rows import batches_in
@@ -125,7 +125,12 @@ async def plan_async(
         checked = await check_input(
             opened, executor, limit=limit, precheck=True, with_secrets=False, stopping=lambda: False
         )
-        desired, wrong = await desired_of(opened, executor, lambda: False)
+        check_limit(loaded, limit)
+        begun = bool(opened.flow.steps) and not emulate and await _has_begun(opened, ledger)
+        if begun and loaded.desired is not None:
+            text = "the launch has begun: a run neither reads nor changes the segment any more"
+            warnings.append(loaded.problem_at("desired", text))
+        desired, wrong = (None, None) if begun else await desired_of(opened, executor, lambda: False)
         if wrong is not None:
             checked.problems, checked.only_late = [*checked.problems, *wrong.problems], False
             checked.more += wrong.more
@@ -162,7 +167,7 @@ async def plan_async(
             )
             for name, _, text in (refusal.partition(": ") for refusal in refusals):
                 warnings.append(loaded.problem_at(f"guard.{name}", f"{text}: a run is refused"))
-        elif secrets and desired is not None:
+        elif secrets and desired is not None and not checked.problems:
             text = "was not read, since a secret is not set; so nothing is known of its difference"
             warnings.append(loaded.problem_at("segment", text))
         return _plan(opened, checked, settled, made, warnings, found)
@@ -175,6 +180,16 @@ def _row_secrets(opened: Opened) -> list[Problem]:
         for (field, source), number in opened.accounts.unset.items()
         if placeholders(source)
     ]
+
+
+async def _has_begun(opened: Opened, url: str | None) -> bool:
+    """Say whether a send of the job was settled, or was under way when a run ended."""
+    store = open_ledger(url, opened.job.base_dir)
+    try:
+        record = await store.find_job(opened.job.name) if await store.open(create=False) else None
+    finally:
+        await store.close()
+    return record is not None and bool(record.counts.settled or record.counts.sending)
 
 
 async def _settled(opened: Opened, url: str | None, executor: ThreadPoolExecutor, *, limit: int | None) -> int:
@@ -250,7 +265,8 @@ def _plan(
     for _, endpoint in flow.prepare:
         sends = [send for account in opened.accounts.made for send in opened.renderer.prepare(account)]
         to_make = {send.key for send in sends if send.steps[0].endpoint is endpoint} - set(made.prepared)
-        endpoints[endpoint.name] = endpoint_plan(job, endpoint.name, len(to_make) if pending else 0, busiest=0)
+        number = 1 if found is not None and found.is_absent else len(to_make) if pending else 0
+        endpoints[endpoint.name] = endpoint_plan(job, endpoint.name, number, busiest=0)
     for _, endpoint in flow.steps:
         endpoints[endpoint.name] = endpoint_plan(job, endpoint.name, pending, busiest=busiest)
     launch_s = max((one.duration_s for one in endpoints.values()), default=0.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from bulksend.errors import SendsFailedError
 from bulksend.model import JobState, State
+from bulksend.reconcile.guards import is_drift
 
 __all__ = ["Failure", "Report", "SegmentReport", "read_segment"]
 
@@ -30,13 +31,17 @@ class SegmentReport:
     """Of `remote`, those that lack the field that is compared."""
     applied: bool = False
     """Whether the changes were made."""
+    is_absent: bool = False
+    """Whether there was no segment yet."""
     add_samples: Sequence[str] = ()
     remove_samples: Sequence[str] = ()
 
     @property
     def is_right(self) -> bool:
-        """Say whether the segment holds what is desired, but for what others changed meanwhile."""
-        return not self.left and (self.applied or not (self.added or self.removed))
+        """Say whether the segment holds what is desired, but for the few that others may have changed meanwhile."""
+        if self.left or not is_drift(self.drift or 0, self.desired):
+            return False
+        return self.applied or not (self.added or self.removed)
 
     def verified(self, *, drift: int | None, left: int) -> SegmentReport:
         """Return the same after the last look."""
@@ -141,7 +146,7 @@ class Report:
     def raise_for_failures(self) -> None:
         """Raise SendsFailedError unless every send was accepted, and the segment is right."""
         if self.segment is not None and not self.segment.is_right:
-            wrong = self.segment.left or self.segment.added + self.segment.removed
+            wrong = self.segment.left or self.segment.drift or self.segment.added + self.segment.removed
             raise SendsFailedError(f'job "{self.job}": {wrong:,} ids of segment {self.segment.id} differ')
         if self.rejected or self.unknown or self.pending:
             parts = [f"{number:,} {name}" for name, number in self._not_accepted() if number]

@@ -21,7 +21,7 @@ from bulksend.api.opening import Opened, load_whole, naming, open_job, open_ledg
 from bulksend.api.refusal import Observer, check_due, check_size
 from bulksend.api.report import Report, SegmentReport
 from bulksend.api.running import Run
-from bulksend.api.segment import Segment, check_hash
+from bulksend.api.segment import Segment, check_hash, check_limit
 from bulksend.api.signals import signals_end
 from bulksend.api.source import chunk_source, row_source
 from bulksend.engine.limiter import StoppedError
@@ -79,9 +79,7 @@ async def run_async(
         stack.enter_context(naming(loaded))
         if limit is not None and limit < 1:
             raise JobError(Problem("must be at least 1", field="--limit"))
-        if limit is not None and loaded.desired is not None and not loaded.provider.flow(loaded.tables).steps:
-            text = "cannot cut a desired list: what it left out would be removed from the segment"
-            raise JobError(Problem(text, field="--limit"))
+        check_limit(loaded, limit)
         check_hash(apply)
         opened = stack.enter_context(open_job(loaded))
         # Left before the audience is closed: its thread must not be reading then.
@@ -91,7 +89,7 @@ async def run_async(
         if emulate:
             ledger = await start_emulator(stack, opened, executor)
         current = Run(opened, open_ledger(ledger, loaded.base_dir), observers, limited=limit is not None)
-        await _refuse_running(current)
+        begun = await _look_at(current)
         if handle_signals:
             stack.enter_context(signals_end(current.interrupt, lambda: current.interrupted is not None))
         stopping = partial(lambda run: run.interrupted is not None, current)
@@ -102,7 +100,9 @@ async def run_async(
             raise current.interrupted
         if checked.problems and checked.only_late and not await is_late(opened, current.ledger, executor, limit=limit):
             checked.problems, checked.more = [], 0
-        desired, wrong = await desired_of(opened, executor, stopping)
+        # Once a launch has begun, its segment was right: a run that goes on does not change it under the launch.
+        skips = begun and bool(opened.flow.steps)
+        desired, wrong = (None, None) if skips else await desired_of(opened, executor, stopping)
         if problems or checked.problems or wrong is not None:
             more = () if wrong is None else wrong.problems
             raise JobError([*problems, *checked.problems, *more], more=checked.more + (wrong.more if wrong else 0))
@@ -112,12 +112,15 @@ async def run_async(
         check_size(loaded, checked, observers)
         if desired is None and confirm is not None and not confirm(loaded, checked, None):
             raise InterruptedRunError("nothing was sent: the question was not answered with yes")
+        if skips and loaded.desired is not None:
+            text = "its launch has begun, so that it is neither read nor changed any more"
+            current.observe(Event(EventName.SEGMENT_KEPT, loaded.name, reason=text))
         current.rows, current.total, current.size = checked.rows, checked.sends, checked.size
         accounts = await _account_names(opened, checked, executor)
         bring: Callable[[], Awaitable[None]] | None = None
         if desired is not None:
             asked = None if confirm is None else partial(confirm, loaded, checked)
-            folder = _diff_folder(loaded, diff_out)
+            folder = None if emulate and diff_out is None else _diff_folder(loaded, diff_out)
             segment = Segment(opened, desired, executor)
             bring = partial(segment.bring_into_line, current, apply_hash=apply, diff_out=folder, confirm=asked)
         return await _go(current, partial(_source, opened, executor, current, accounts, limit), bring)
@@ -152,8 +155,12 @@ def _source(
     return row_source(opened, executor, accounts, limit=limit)
 
 
-async def _refuse_running(current: Run) -> None:
-    """Tell before the audience is looked at that another process runs the job; the lock itself is taken later."""
+async def _look_at(current: Run) -> bool:
+    """Say whether a send of the job was settled, or was under way when a run ended.
+
+    Raises JobLockedError, before the audience is looked at, where another process runs the job; the lock itself is
+    taken later.
+    """
     if await current.ledger.open(create=False):
         record = await current.ledger.find_job(current.job.name)
         if record is not None and record.holder is not None:
@@ -161,6 +168,8 @@ async def _refuse_running(current: Run) -> None:
             raise JobLockedError(
                 f'the job "{record.name}" is being run by {record.holder}; it is not run twice at a time'
             )
+        return record is not None and bool(record.counts.settled or record.counts.sending)
+    return False
 
 
 async def _go(
@@ -168,11 +177,10 @@ async def _go(
 ) -> Report:
     """Take the lock, bring the segment into line, launch, and end the job whatever happens."""
     try:
-        before = await current.start()
+        await current.start()
         failure: BaseException | None = None
         try:
-            # Once a launch has begun, its segment was right: a job that goes on does not change it under the launch.
-            if bring is not None and not (before.counts.settled or before.counts.sending):
+            if bring is not None:
                 await bring()
             if current.opened.flow.steps:
                 await current.launch(make_source())

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
+import msgspec
+
 from bulksend.api.opening import Opened
 from bulksend.api.refusal import Observer
 from bulksend.api.report import Failure, Report, SegmentReport
@@ -29,11 +31,14 @@ from bulksend.job.spec import Job
 from bulksend.launch import Launch, Source
 from bulksend.ledger.base import Counts, JobRecord, Ledger
 from bulksend.model import Account, JobState, Repeat, State
+from bulksend.observe.chronicle import Chronicle
 from bulksend.providers import SendName
 
 __all__ = ["Run", "failures_of", "vendor_of"]
 
 STOP_POLL_S = 0.4
+SAMPLE_EVERY = 2
+"""Polls between two samples."""
 SAVE_EVERY = 5
 """Polls between two times that the numbers so far are saved for `status`."""
 _SETTLED = (State.ACCEPTED, State.REJECTED, State.UNKNOWN)
@@ -54,7 +59,8 @@ class Run:
         """Rows and sends of the whole audience, also where the run takes only the first of them."""
         self.segment: SegmentReport | None = None
         """How the job's segment stands, once that is known."""
-        self._observers = list(observers)
+        self._chronicle = Chronicle()
+        self._observers: list[Observer] = [self._chronicle, *observers]
         self._limited = limited
         self._transport: Transport = AiohttpTransport()
         self._engine: Engine | None = None
@@ -137,6 +143,12 @@ class Run:
             while not await self.ledger.stop_requested(job_id):
                 await asyncio.sleep(STOP_POLL_S)
                 polls += 1
+                if polls % SAMPLE_EVERY == 0:
+                    assert self._engine is not None
+                    assert self._launch is not None
+                    self._engine.sample(self._launch.under_way)
+                if polls % SAVE_EVERY == 0:
+                    await self._save_history()
                 if polls % SAVE_EVERY == 0 and (record := await self.ledger.find_job(self.job.name)) is not None:
                     so_far = await self.report(record, None, brief=True)
                     await self.ledger.save_summary(job_id, so_far.to_dict())
@@ -144,6 +156,10 @@ class Run:
         except LedgerError as wrong:
             assert self._engine is not None
             self._engine.stop(wrong)
+
+    async def _save_history(self) -> None:
+        history = self._chronicle.history()
+        await self.ledger.save_history(self.job_id, history.began_at, msgspec.json.encode(history).decode())
 
     async def launch(self, source: Source) -> None:
         """Send what is pending."""
@@ -160,10 +176,10 @@ class Run:
         assert self._engine is not None
         return self._engine
 
-    async def prepare(self, account: Account) -> None:
-        """Make what the account's sends depend on, before any of them."""
+    async def prepare(self, account: Account, *, again: bool = False) -> None:
+        """Make what the account's sends depend on, before any of them; `again` also where it was made before."""
         assert self._launch is not None
-        await self._launch.prepare(account)
+        await self._launch.prepare(account, again=again)
 
     @property
     def stopping(self) -> bool:
@@ -188,6 +204,7 @@ class Run:
             await self._engine.close()
         record = await self.ledger.find_job(self.job.name)
         assert record is not None
+        await self._save_history()
         report = await self.report(record, failure)
         state = report.state
         if self._limited and state is JobState.DONE and record.sends > record.counts.settled:

@@ -16,20 +16,21 @@ from bulksend.api.opening import Opened
 from bulksend.api.report import SegmentReport
 from bulksend.api.running import Run
 from bulksend.engine.caller import Caller
-from bulksend.errors import GuardError, InterruptedRunError, JobError
+from bulksend.errors import GuardError, InterruptedRunError, JobError, Problem
 from bulksend.event import Event, EventName
+from bulksend.job.spec import Job
 from bulksend.model import Account
 from bulksend.providers.targets import Targets
 from bulksend.reconcile.aside import aside
 from bulksend.reconcile.calls import Calls
 from bulksend.reconcile.difference import Difference
-from bulksend.reconcile.guards import is_drift, reasons
+from bulksend.reconcile.guards import reasons
 from bulksend.reconcile.sync import Subject, Sync, Verified
 
 if TYPE_CHECKING:
     from bulksend.job.desired import DesiredIds
 
-__all__ = ["Segment", "check_hash", "segment_report"]
+__all__ = ["Segment", "check_hash", "check_limit", "segment_report"]
 
 
 def segment_report(subject: Subject, difference: Difference, *, applied: bool = False) -> SegmentReport:
@@ -45,6 +46,7 @@ def segment_report(subject: Subject, difference: Difference, *, applied: bool = 
         add_samples=difference.add_samples,
         remove_samples=difference.remove_samples,
         applied=applied,
+        is_absent=difference.is_absent,
     )
 
 
@@ -59,7 +61,7 @@ class Segment:
         self._opened = opened
         self._executor = executor
         self.account: Account = opened.accounts.of([])
-        segment_id = job.provider.segment_id(job.tables, self.account)
+        segment_id = job.segment_id(self.account)
         assert segment_id is not None
         self.subject = Subject(self.account.identity, segment_id, targets, job.desired.match, desired)
 
@@ -74,9 +76,18 @@ class Segment:
         return bool(self._opened.flow.prepare)
 
     def sync(
-        self, caller: Caller, folder: Path, *, observe: Callable[[Event], None], may_be_absent: bool = False
+        self,
+        caller: Caller,
+        folder: Path,
+        *,
+        observe: Callable[[Event], None],
+        ledger: str = "",
+        overrides: int = 0,
     ) -> Sync:
-        """Return the reconciliation, which keeps what it has done in `folder`."""
+        """Return the reconciliation, which keeps what it has done in `folder`.
+
+        `ledger` names the one that the folder stands beside, `overrides` is how many it knows of the segment.
+        """
         job = self._opened.job.name
 
         def tell(name: EventName, **fields: object) -> None:
@@ -91,7 +102,9 @@ class Segment:
             wall=time.time,
             stopping=lambda: caller.stopping,
             tell=tell,
-            may_be_absent=may_be_absent,
+            ledger=ledger,
+            overrides=overrides,
+            may_be_absent=self.is_made,
         )
 
     async def bring_into_line(
@@ -111,25 +124,32 @@ class Segment:
         where = subject.identity, subject.segment_id
         holder = f'job "{run.job.name}", process {os.getpid()} on {socket.gethostname()}'
         await ledger.lock_segment(*where, holder)
-        if self.is_made:
-            await run.prepare(self.account)
-        files = DiffFiles(diff_out)
+        files = DiffFiles(diff_out, self._opened.job)
         await aside(self._executor, files.open)
-        sync = self.sync(run.engine, ledger.segment_folder(*where), observe=run.observe)
+        sync = self.sync(
+            run.engine,
+            ledger.segment_folder(*where),
+            observe=run.observe,
+            ledger=await ledger.id(),
+            overrides=await ledger.overrides(*where),
+        )
         try:
-            difference = await sync.find(apply_hash=apply_hash)
+            difference = await sync.find()
             run.segment = segment_report(subject, difference)
             await aside(self._executor, partial(files.write, sync.lines))
-            overrides = await self._guard(run, sync, difference, apply_hash=apply_hash)
-            asks = not difference.is_empty or bool(run.opened.flow.steps)
-            if asks and confirm is not None and not confirm(run.segment):
-                await sync.refuse()
-                raise InterruptedRunError("nothing more was changed: the question was not answered with yes")
-            await sync.approve(overrides=overrides)
-            if overrides and not await ledger.use_override(*where, hash=difference.hash):
-                await sync.refuse()
-                text = f"--apply {apply_hash} was used before, and it lets a difference pass once"
-                raise self._guard_error(run, text, refused=True)
+            if not sync.is_applied:
+                overrides = await self._guard(run, sync, difference, apply_hash=apply_hash)
+                asks = not difference.is_empty or bool(run.opened.flow.steps)
+                if asks and confirm is not None and not confirm(run.segment):
+                    await sync.refuse()
+                    raise InterruptedRunError("nothing more was changed: the question was not answered with yes")
+                if overrides and not await ledger.use_override(*where, hash=difference.hash, by=sync.token):
+                    await sync.refuse()
+                    text = f"--apply {apply_hash} was used before, and it lets a difference pass once"
+                    raise self._guard_error(run, text, refused=True)
+                await sync.approve(overrides=overrides)
+            if difference.is_absent:
+                await run.prepare(self.account, again=True)
             if self.targets.add is None:
                 verified = Verified(0 if difference.is_empty else None, 0)
             else:
@@ -144,7 +164,7 @@ class Segment:
                 await ledger.finish_segment(
                     *where, desired=desired.count, fingerprint=desired.fingerprint, job=run.job.name
                 )
-            self._hold_launch(run, verified)
+            self._hold_launch(run)
         finally:
             sync.close()
 
@@ -180,16 +200,22 @@ class Segment:
         run.observe(Event(EventName.GUARD_STOPPED, run.job.name, reason=text))
         return GuardError(text, refused=refused)
 
-    def _hold_launch(self, run: Run, verified: Verified) -> None:
+    def _hold_launch(self, run: Run) -> None:
         """Raise GuardError where a launch must not go to the segment as it is."""
-        if not run.opened.flow.steps:
+        found = run.segment
+        if not run.opened.flow.steps or found is None or found.is_right or not found.applied:
             return
-        if verified.left:
-            text = f"{verified.left:,} ids still differ after they were written; the launch is not made"
-            raise self._guard_error(run, text)
-        if verified.drift is not None and not is_drift(verified.drift, self.subject.desired.count):
-            text = f"{verified.drift:,} targets were changed by others meanwhile; the launch is not made"
-            raise self._guard_error(run, f"{text}; run again to go on")
+        text = f"{found.left:,} ids still differ after they were written"
+        if not found.left:
+            text = f"{found.drift:,} targets were changed by others meanwhile"
+        raise self._guard_error(run, f"{text}; the launch is not made, run again to go on")
+
+
+def check_limit(job: Job, limit: int | None) -> None:
+    """Raise JobError where a limit on rows would cut the list that a segment shall hold."""
+    if limit is not None and job.desired is not None and not job.provider.flow(job.tables).steps:
+        text = "cannot cut a desired list: what it left out would be removed from the segment"
+        raise JobError(Problem(text, field="--limit"))
 
 
 def check_hash(apply_hash: str | None) -> None:

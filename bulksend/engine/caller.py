@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection
 from functools import partial
 from typing import NotRequired, TypedDict, Unpack
@@ -151,6 +152,16 @@ class Caller:
                 end.set()
         return end
 
+    def sample(self, waiting: int) -> None:
+        """Tell how things stand at this moment: calls under way by endpoint, and how many sends wait for theirs."""
+        now_s = asyncio.get_running_loop().time()
+        in_flight: Counter[str] = Counter()
+        for lane in self._lanes.values():
+            in_flight[lane.endpoint.name] += lane.in_flight.in_use
+        for name, stats in self.stats.items():
+            self._tell.sampled(name, in_flight[name], stats.sample(now_s))
+        self._tell.waiting(max(0, waiting - in_flight.total()), self._ledger.commit_time())
+
     async def close(self) -> None:
         """Give back what was leased of the limits and not used."""
         for gate in self._gates.values():
@@ -192,6 +203,9 @@ class Caller:
             if (throttled > THROTTLED_MOST and not waits) or (attempt >= tries and decision.pause_s is None):
                 return (result if isinstance(result, Reply) else None), outcome
             repeats += decision.repeats
+            self.retried += 1
+            self._stats(step.endpoint).retried += 1
+            self._tell.retried(send, step.endpoint, attempt, decision)
             if decision.pause_s is not None:
                 attempt -= 1
                 await self._pause(lane, decision, outcome)
@@ -243,7 +257,8 @@ class Caller:
                 self._left(lane, loop.time())
 
         result = await self._transport.send(call, leave)
-        self._tell.called(lane, send, attempt, result, loop.time() - waited)
+        if has_left or not self.is_over(send.account):
+            self._tell.called(lane, send, attempt, result, loop.time() - waited)
         if isinstance(result, Reply):
             await self._note_standing(lane, result)
         return result

@@ -27,6 +27,11 @@ class Latencies:
         self._buckets[round(math.log2(max(seconds, 1e-6)) * STEPS_PER_DOUBLING)] += 1
         self.count += 1
 
+    def merge(self, other: Latencies) -> None:
+        """Count the other's latencies too."""
+        self._buckets.update(other._buckets)
+        self.count += other.count
+
     def percentile_ms(self, share: float) -> float | None:
         """Return the latency that this share (0 to 1) of the calls did not pass, in ms; None without calls."""
         wanted = math.ceil(self.count * share)
@@ -52,6 +57,7 @@ class EndpointStats:
         self.last_reply_at_s = -math.inf
         self._windows: dict[str, WindowCount] = {}
         self._calls: Counter[str] = Counter()
+        self._sampled: tuple[float, Counter[str]] = (0.0, Counter())
 
     def left(self, account: str, at_s: float) -> None:
         """Count a call that passed the gate."""
@@ -84,6 +90,16 @@ class EndpointStats:
         # A run shorter than a second says nothing about a rate: its burst is set against a whole second.
         took_s = max(self.last_at_s - self.first_at_s, 1.0)
         return min(1.0, (calls - 1) / took_s / allowed_per_s)
+
+    def sample(self, now_s: float) -> float:
+        """Return the share of the limit that the busiest account has used since the last sample."""
+        then_s, before = self._sampled
+        self._sampled = now_s, self._calls.copy()
+        calls = max((number - before[account] for account, number in self._calls.items()), default=0)
+        since_s = now_s - max(then_s, self.first_at_s)
+        if since_s <= 0:
+            return 0.0
+        return calls / max(since_s, 1.0) / min(window.calls / window.period_s for window in self.limit.windows)
 
     def summary(self) -> dict[str, object]:
         """Return the endpoint's part of the summary."""

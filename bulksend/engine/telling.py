@@ -91,6 +91,16 @@ class Teller:
         """A send is pending again, for the next run."""
         self._send(EventName.SEND_RETURNED, send, endpoint, attempt, again.status, again.reason)
 
+    def sampled(self, endpoint: str, in_flight: int, utilization: float) -> None:
+        """How an endpoint stands at this moment."""
+        event = EventName.ENDPOINT_SAMPLED
+        self._observe(Event(event, self._job, endpoint, in_flight=in_flight, utilization=utilization))
+
+    def waiting(self, waiting: int, commits: tuple[int, float]) -> None:
+        """How the run stands at this moment; `commits` counts those since its beginning, and their seconds."""
+        count, took_s = commits
+        self._observe(Event(EventName.RUN_SAMPLED, self._job, count=count, duration_s=took_s, waiting=waiting))
+
     def _send(
         self,
         name: EventName,

@@ -255,8 +255,12 @@ class _Reader(Tree):
         if targets is None:
             self.fault("desired", f"{provider.title} has no route that reads who is in a segment")
             return None
-        if "segment" not in self.tree:
+        segment = self.table("segment")
+        if segment is None:
             self.fault("segment", "is missing: [desired] is brought into a [segment]")
+        for name in ("id", "name"):
+            if segment is not None and has_columns(segment.get(name)):
+                self.fault(f"segment.{name}", "is one segment's, with [desired]: no ${column} can stand here")
         self.faults += unknown_fields(DESIRED, table, "desired")
         plain = self.plain(table, "desired")
         assert isinstance(plain, dict)

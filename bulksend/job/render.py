@@ -87,7 +87,7 @@ class _Table:
         try:
             step = provider.step(self.endpoint, self.name, body, account, name=name)
             if self._of_segment:
-                segment_id = provider.segment_id(self._job.tables, account) or ""
+                segment_id = self._job.segment_id(account) or ""
                 body_bytes = step.body.replace(_SEGMENT, json.dumps(segment_id)[1:-1].encode())
                 step = msgspec.structs.replace(step, body=body_bytes)
         except (TypeError, UnicodeEncodeError):

@@ -12,7 +12,8 @@ from pathlib import Path
 from bulksend.errors import Problem
 from bulksend.fields import Fault, Field, Fields, Kind
 from bulksend.job.accounts import AccountSpec
-from bulksend.model import Limit
+from bulksend.job.template import unescape
+from bulksend.model import Account, Limit
 from bulksend.providers import Provider
 
 __all__ = [
@@ -221,6 +222,14 @@ class Job:
     def problem_at(self, path: str, text: str) -> Problem:
         """Say that something is wrong at a dotted path of the job file."""
         return self.problem(Fault(path, text))
+
+    def segment_id(self, account: Account) -> str | None:
+        """Return what `${segment.id}` stands for in the account; None where the job has no segment."""
+        segment = {
+            name: unescape(value) if isinstance(value, str) else value
+            for name, value in self.tables.get("segment", {}).items()
+        }
+        return self.provider.segment_id({**self.tables, "segment": segment} if segment else self.tables, account)
 
     def limit(self, endpoint: str) -> Limit:
         """Return the limit in force: the contract's from [limits], else the documented one."""

@@ -177,6 +177,9 @@ class Ledger(Protocol):
     async def close(self) -> None:
         """Finish what is being committed, give locks back."""
 
+    async def id(self) -> str:
+        """Return what tells this ledger from every other, one that was deleted and made again included."""
+
     async def start_job(self, name: str, holder: str, *, vendor: str | None = None) -> tuple[JobRecord, int]:
         """Take the job's lock, turn what a dead process left as sending into unknown, and mark the job as running.
 
@@ -194,6 +197,18 @@ class Ledger(Protocol):
 
     async def save_summary(self, job_id: int, summary: Mapping[str, object]) -> None:
         """Record the numbers so far of a job that runs."""
+
+    async def save_history(self, job_id: int, began_at: float, data: str) -> None:
+        """Keep what happened over time in the run that began then, in place of what was kept of it before.
+
+        Of a job, the last twenty runs are kept.
+        """
+
+    async def histories(self, job_id: int) -> list[str]:
+        """Return what was kept of the job's runs, the oldest first."""
+
+    def commit_time(self) -> tuple[int, float]:
+        """Return how many commits of transitions this process made, and how many seconds they took together."""
 
     async def find_job(self, name: str) -> JobRecord | None:
         """Return a job without taking its lock. A job that died is `incomplete`, not `running`."""
@@ -240,11 +255,14 @@ class Ledger(Protocol):
     async def finish_segment(self, identity: str, segment: str, *, desired: int, fingerprint: str, job: str) -> None:
         """Record, durably, that the segment is now in line with a list of `desired` ids."""
 
-    async def use_override(self, identity: str, segment: str, *, hash: str) -> bool:  # noqa: A002
-        """Use a person's word on the difference with this hash; False when it was ever used before for the segment.
+    async def use_override(self, identity: str, segment: str, *, hash: str, by: str) -> bool:  # noqa: A002
+        """Record that the guards of this difference were overridden; False when another did so before.
 
-        The use is durable when this returns; of two processes that try at once, one gets True.
+        `by` names a reconciliation: the same one may say so again. Atomic: of two processes, one gets True.
         """
+
+    async def overrides(self, identity: str, segment: str) -> int:
+        """Return how many differences of the segment were overridden so far."""
 
     async def lock_segment(self, identity: str, segment: str, holder: str) -> None:
         """Take the segment's lock, which dies with the process; nothing happens when this object has it.
@@ -270,6 +288,8 @@ class GroupCommit:
         self._apply = apply
         self._waiting: list[tuple[tuple[int, Transition], asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
+        self.commits = 0
+        self.took_s = 0.0
         self._broken: BaseException | None = None
 
     async def add(self, job_id: int, transition: Transition) -> None:
@@ -292,6 +312,7 @@ class GroupCommit:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
+                began_s = asyncio.get_running_loop().time()
                 try:
                     await self._apply([item for item, _ in batch])
                 except BaseException as wrong:
@@ -303,6 +324,8 @@ class GroupCommit:
                     if not isinstance(wrong, Exception):
                         raise
                     return
+                self.commits += 1
+                self.took_s += asyncio.get_running_loop().time() - began_s
                 for _, done in batch:
                     if not done.done():
                         done.set_result(None)

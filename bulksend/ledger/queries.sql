@@ -115,6 +115,24 @@ ON CONFLICT (identity, segment) DO UPDATE
 SET desired = :desired, fingerprint = :fingerprint, job = :job, finished_at = :now;
 
 -- use_override --
--- Changes no row when this hash was used before.
-INSERT INTO override (identity, segment, hash, at) VALUES (:identity, :segment, :hash, :now)
-ON CONFLICT (identity, segment, hash) DO NOTHING;
+-- Changes no row when this hash was used before by another.
+INSERT INTO override (identity, segment, hash, by, at) VALUES (:identity, :segment, :hash, :by, :now)
+ON CONFLICT (identity, segment, hash) DO UPDATE SET at = :now WHERE by = :by;
+
+-- overrides --
+SELECT count(*) FROM override WHERE identity = :identity AND segment = :segment;
+
+-- ledger_id --
+SELECT id FROM ledger;
+
+-- save_history --
+INSERT INTO history (job_id, began_at, data) VALUES (:job_id, :began_at, :data)
+ON CONFLICT (job_id, began_at) DO UPDATE SET data = :data;
+
+-- forget_history --
+DELETE FROM history WHERE job_id = :job_id AND began_at NOT IN (
+    SELECT began_at FROM history WHERE job_id = :job_id ORDER BY began_at DESC LIMIT :most
+);
+
+-- histories --
+SELECT data FROM history WHERE job_id = :job_id ORDER BY began_at;

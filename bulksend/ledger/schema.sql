@@ -77,6 +77,19 @@ CREATE TABLE override (
     identity TEXT NOT NULL,
     segment  TEXT NOT NULL,
     hash     TEXT NOT NULL,
+    by       TEXT NOT NULL,
     at       REAL NOT NULL,
     PRIMARY KEY (identity, segment, hash)
 ) STRICT, WITHOUT ROWID;
+
+-- What happened over time in each of a job's last runs, as `observe/chronicle.py` writes it.
+CREATE TABLE history (
+    job_id   INTEGER NOT NULL REFERENCES job (id),
+    began_at REAL    NOT NULL,
+    data     TEXT    NOT NULL,
+    PRIMARY KEY (job_id, began_at)
+) STRICT;
+
+-- Tells this ledger from every other, one that was deleted and made again included.
+CREATE TABLE ledger (id TEXT NOT NULL) STRICT;
+INSERT INTO ledger (id) VALUES (lower(hex(randomblob(16))));

@@ -34,11 +34,15 @@ class Segments:
         values = {"desired": desired, "fingerprint": fingerprint, "job": job, "now": self._wall()}
         self._db.execute("finish_segment", identity=identity, segment=segment, **values)
 
-    def use_override(self, identity: str, segment: str, *, hash: str) -> bool:  # noqa: A002 - the shell's own word
-        """Record the hash; False when it was there. One statement: of two processes, one gets True."""
+    def use_override(self, identity: str, segment: str, *, hash: str, by: str) -> bool:  # noqa: A002 - the shell's word
+        """Record the hash; False when another used it. One statement: of two processes, one gets True."""
         self._db.check_file()
-        values = {"identity": identity, "segment": segment, "hash": hash, "now": self._wall()}
+        values = {"identity": identity, "segment": segment, "hash": hash, "by": by, "now": self._wall()}
         return self._db.execute("use_override", **values).rowcount == 1
+
+    def overrides(self, identity: str, segment: str) -> int:
+        """Return how many overrides were used."""
+        return int(self._db.execute("overrides", identity=identity, segment=segment).fetchone()[0])
 
     def folder(self, identity: str, segment: str) -> Path:
         """Return a path beside the ledger; an id may hold any character, hence the hash."""

@@ -34,6 +34,7 @@ from bulksend.model import JobState, State
 __all__ = ["SqliteLedger"]
 
 PAGE = 1000
+HISTORIES_MOST = 20
 CLOCK_SLACK_S = 10.0
 """How far ahead other processes' leases can reach on fast endpoints; more than that shows a clock that was set back."""
 
@@ -67,6 +68,10 @@ class SqliteLedger:
             while self._locks:
                 self._locks.popitem()[1].release()
             self._segments.unlock_all()
+
+    async def id(self) -> str:
+        """Return the ledger's own name."""
+        return await self._db.run(lambda: str(self._db.execute("ledger_id").fetchone()[0]))
 
     # Jobs
 
@@ -127,6 +132,25 @@ class SqliteLedger:
         """Record the numbers so far."""
         text = json.dumps(summary)
         await self._db.run(lambda: self._db.execute("save_summary", job_id=job_id, summary=text))
+
+    async def save_history(self, job_id: int, began_at: float, data: str) -> None:
+        """Keep a run's history."""
+
+        def save() -> None:
+            with self._db.transaction():
+                self._db.execute("save_history", job_id=job_id, began_at=began_at, data=data)
+                self._db.execute("forget_history", job_id=job_id, most=HISTORIES_MOST)
+
+        await self._db.run(save)
+
+    async def histories(self, job_id: int) -> list[str]:
+        """Return the histories of the job's runs."""
+        rows = await self._db.run(lambda: self._db.execute("histories", job_id=job_id).fetchall())
+        return [str(row[0]) for row in rows]
+
+    def commit_time(self) -> tuple[int, float]:
+        """Return the group commits so far."""
+        return self._commit.commits, self._commit.took_s
 
     async def find_job(self, name: str) -> JobRecord | None:
         """Return a job; whether it is still running is asked of its lock."""
@@ -321,9 +345,13 @@ class SqliteLedger:
         finish = partial(self._segments.finish, desired=desired, fingerprint=fingerprint, job=job)
         await self._db.run(partial(finish, identity, segment))
 
-    async def use_override(self, identity: str, segment: str, *, hash: str) -> bool:  # noqa: A002
-        """Record the hash; False when it was there."""
-        return await self._db.run(partial(self._segments.use_override, identity, segment, hash=hash))
+    async def use_override(self, identity: str, segment: str, *, hash: str, by: str) -> bool:  # noqa: A002
+        """Record the hash; False when another used it."""
+        return await self._db.run(partial(self._segments.use_override, identity, segment, hash=hash, by=by))
+
+    async def overrides(self, identity: str, segment: str) -> int:
+        """Return how many overrides were used."""
+        return await self._db.run(partial(self._segments.overrides, identity, segment))
 
     async def lock_segment(self, identity: str, segment: str, holder: str) -> None:
         """Take the lock beside the ledger."""

@@ -25,8 +25,11 @@ class LogFormat(StrEnum):
 
 _LEVEL = {
     EventName.CALL_MADE: "debug",
+    EventName.RUN_SAMPLED: "debug",
+    EventName.ENDPOINT_SAMPLED: "debug",
     EventName.SEGMENT_PAGE: "debug",
     EventName.SEGMENT_CHANGED: "debug",
+    EventName.SEGMENT_KEPT: "warning",
     EventName.SEGMENT_UNORDERED: "warning",
     EventName.SEND_ACCEPTED: "debug",
     EventName.SEND_RETURNED: "debug",

@@ -63,6 +63,8 @@ class Progress:
         self._drawn_s = 0.0
         self._paused_until_s = 0.0
         self._of_segment: TaskID | None = None
+        self._before_sends = False
+        """Whether the job's segment is at work, and its sends come later."""
         self._ids = 0
         self._done = 0
         self._before = 0
@@ -90,14 +92,28 @@ class Progress:
             return
         if (name := _COUNTED.get(event.name)) is not None:
             self._counts[name] += 1
+            self._show_sends()
+        elif self._before_sends:
+            return  # a call of the segment is none of a send
         elif event.name is EventName.CALL_MADE:
             self._calls += 1
         elif event.name is EventName.LIMIT_PAUSED and event.duration_s is not None:
             self._paused_until_s = self._clock() + event.duration_s
         self._draw()
 
+    def _show_sends(self) -> None:
+        """Go on with the bar of the sends once the segment is right."""
+        if self._before_sends and self._task is not None:
+            self._before_sends = False
+            self._end_segment()
+            self._bar.update(self._task, visible=True)
+            self._bar.start()
+
     def _segment(self, event: Event) -> None:
         """Draw how far a segment is: pages read, then ids written; each time by a bar of its own."""
+        if self._task is not None and not self._before_sends:
+            self._before_sends = True
+            self._bar.update(self._task, visible=False)
         if event.name is EventName.SEGMENT_PAGE:
             self._ids += event.count or 0
             self._done += 1

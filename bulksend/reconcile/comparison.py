@@ -87,7 +87,9 @@ class Comparison:
         self._spans: list[Journal] = []
         self._in_order = True
         self.order_holds = True
-        """Whether the vendor's order was that of code points; once it has run, as the next three."""
+        """Whether the vendor's order was that of code points; once it has run, as what follows."""
+        self.is_absent = False
+        """Whether there is no segment yet."""
         self.remote = 0
         self.unnamed = 0
         self.sizes: tuple[int | None, int | None] = (None, None)
@@ -101,7 +103,7 @@ class Comparison:
         state = await aside(self._executor, self._resumable)
         resumed = state is not None
         if state is None:
-            await aside(self._executor, self._forget)
+            await aside(self._executor, self.forget)
             state = await self._begin(in_order=in_order and self._targets.is_ordered, spans_most=SPANS_MOST)
         while not state.has_ended:
             self._in_order = state.in_order
@@ -110,18 +112,19 @@ class Comparison:
             except OutOfOrderError:
                 text = "its targets do not come in the order of code points: it is read once more, and compared at once"
                 self._tell(EventName.SEGMENT_UNORDERED, reason=text)
-                await aside(self._executor, self._forget)
+                await aside(self._executor, self.forget)
                 state = await self._begin(in_order=False, spans_most=1)
             except _RefusedPageError as wrong:
                 if not resumed and len(state.spans) == 1:
                     raise RunError(f"{self._targets.page_endpoint.name} was rejected: {wrong}") from None
                 # A cursor may have gone stale, and ranges are known from the vendor's own client alone.
                 resumed = False
-                await aside(self._executor, self._forget)
+                await aside(self._executor, self.forget)
                 state = await self._begin(in_order=state.in_order, spans_most=1)
         self._in_order = state.in_order
         self.order_holds = state.in_order or not state.spans
-        if not self._spans:
+        self.is_absent = not state.spans
+        if not self._spans and self._found.mark is None:
             await aside(self._executor, partial(self._open, state))
         self.sizes = state.size_before, state.size_after
         ends = [journal.mark for journal in ([*self._spans] if self._in_order else [self._found])]
@@ -140,6 +143,20 @@ class Comparison:
         """Let go of the files."""
         for journal in (*self._spans, self._found):
             journal.close()
+
+    def has_ended(self) -> bool:
+        """Say whether an earlier run came to the end of it; blocks, as the next one."""
+        state = self._state.read()
+        return state is not None and state.has_ended
+
+    def forget(self) -> None:
+        """Remove what was read so far."""
+        self.close()
+        self._found = Journal(self._folder / "found.jsonl")
+        self._spans = []
+        # What speaks of the pages goes before them.
+        for path in (self._folder / "reading.json", *self._folder.glob("*.jsonl")):
+            path.unlink(missing_ok=True)
 
     # Beginning
 
@@ -205,15 +222,6 @@ class Comparison:
         for journal in (*self._spans, self._found):
             journal.open()
 
-    def _forget(self) -> None:
-        """Remove what was read so far."""
-        self.close()
-        self._found = Journal(self._folder / "found.jsonl")
-        self._spans = []
-        # What speaks of the pages goes before them.
-        for path in (self._folder / "reading.json", *self._folder.glob("*.jsonl")):
-            path.unlink(missing_ok=True)
-
     # Reading
 
     async def _read(self, state: _Progress) -> _Progress:
@@ -260,14 +268,16 @@ class Comparison:
             span = Span(least, most)
         following = None if mark is None else mark.following
         ahead = asyncio.create_task(self._page(span, following))
+        barren = 0
         try:
             while True:
                 page = await ahead
+                barren = 0 if page.ids or page.unnamed else barren + 1
                 following = page.following
                 if following is not None:
                     if hash(following) in journal.cursors:
                         raise RunError(f"{self._targets.page_endpoint.name}: the vendor's cursor leads in a circle")
-                    if self._is_endless(journal.mark, size):
+                    if barren > PAGES_SPARE or self._is_endless(journal.mark, size):
                         text = "the segment goes on and on, though its size says otherwise"
                         raise RunError(f"{self._targets.page_endpoint.name}: {text}")
                     ahead = asyncio.create_task(self._page(span, following))

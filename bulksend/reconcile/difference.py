@@ -53,6 +53,8 @@ class Difference:
     """What the vendor said of its size, before and after it was read."""
     unnamed: int = 0
     """Targets that have no id of the kind that is compared."""
+    is_absent: bool = False
+    """Whether there is no segment yet."""
     add_samples: tuple[str, ...] = ()
     remove_samples: tuple[str, ...] = ()
 

@@ -24,12 +24,12 @@ def reasons(difference: Difference, guard: Guard, *, desired_before: int | None,
     `desired_before` is how many ids the list of the last run that came to its end had. Without `changes`, where the
     difference is only told, what makes it doubtful is told all the same.
     """
-    if difference.is_empty:
-        return []
     found = []
     remote, desired = difference.remote + difference.unnamed, difference.desired
     if not desired and not guard.allow_empty:
-        found.append("allow_empty: the desired list has no ids, so that the segment would be emptied")
+        found.append("allow_empty: the desired list has no ids, which is rather a broken export than a wish")
+    if difference.is_empty:
+        return found
     if (counted := _miscounted(difference)) is not None:
         found.append(counted)
     if not changes:

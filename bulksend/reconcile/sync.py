@@ -10,10 +10,12 @@ from enum import StrEnum
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 
 from bulksend.engine.limiter import StoppedError
+from bulksend.errors import RunError
 from bulksend.event import EventName
 from bulksend.job.spec import Verify
 from bulksend.model import Accepted, Rejected
@@ -26,10 +28,12 @@ from bulksend.reconcile.journal import StateFile, translated
 from bulksend.reconcile.merge import Blocks
 from bulksend.reconcile.writes import Writes
 
-__all__ = ["Subject", "Sync", "Verified"]
+__all__ = ["SAMPLED", "Subject", "Sync", "Verified"]
 
-RESUMED_MOST_S = 86_400.0
+RESUMED_MOST_S = 6 * 3600.0
 """A difference that is older is found anew."""
+VERIFYING_MOST_S = 3600.0
+"""A look at the result that was begun before that is not gone on with: the segment is read anew."""
 SAMPLED = 50
 """Targets of each side that `verify = "sample"` asks for."""
 TOLD_MOST = 100_000
@@ -39,8 +43,6 @@ TOLD_MOST = 100_000
 class _Phase(StrEnum):
     READING = "reading"
     KNOWN = "known"
-    REFUSED = "refused"
-    """Found, and not applied: found anew unless exactly this difference is asked for."""
     APPLYING = "applying"
     VERIFYING = "verifying"
 
@@ -51,8 +53,15 @@ class _State(msgspec.Struct, frozen=True):
     fingerprint: str
     """Of the desired list."""
     match: str
+    ledger: str
+    """The ledger that it stands beside."""
     begun_at: float
+    token: str = ""
+    """Names this reconciliation."""
+    overrides: int = 0
+    """How many the ledger knew when it began: they are in the hash, so that none is used twice."""
     phase: _Phase = _Phase.READING
+    phase_at: float = 0.0
     hash: str = ""
     is_overridden: bool = False
 
@@ -96,6 +105,8 @@ class Sync:
         wall: Callable[[], float],
         stopping: Callable[[], bool],
         tell: Tell,
+        ledger: str = "",
+        overrides: int = 0,
         may_be_absent: bool = False,
     ) -> None:
         self._subject = subject
@@ -106,7 +117,7 @@ class Sync:
         self._stopping = stopping
         self._tell = tell
         self._state_file = StateFile(folder / "state.json", _State)
-        self._state = _State(subject.desired.fingerprint, subject.match, 0.0)
+        self._state = _State(subject.desired.fingerprint, subject.match, ledger, 0.0, overrides=overrides)
         self._comparing = partial(
             Comparison,
             calls=calls,
@@ -122,15 +133,15 @@ class Sync:
         )
         self._first: Comparison = self._comparing(folder)
 
-    async def find(self, *, apply_hash: str | None = None) -> Difference:
-        """Return the whole difference; what an earlier run has read of it is not read again.
-
-        A difference that was refused is found anew, unless `apply_hash` asks for just that one.
-        """
-        self._state = await aside(self._executor, partial(self._open, apply_hash))
+    async def find(self) -> Difference:
+        """Return the whole difference; what an earlier run has read of it is not read again."""
+        self._state = await aside(self._executor, self._open)
         await self._first.run()
         difference = await aside(self._executor, self._tally)
-        if self._state.phase is _Phase.READING:
+        if self._state.phase is _Phase.READING or self._state.hash != difference.hash:
+            # Not the difference that an earlier run knew: what it has noted is of another.
+            await aside(self._executor, self._forget_writes)
+            self._state = msgspec.structs.replace(self._state, is_overridden=False)
             await self._go_on(_Phase.KNOWN, difference.hash)
         self._tell(
             EventName.SEGMENT_COMPARED,
@@ -146,6 +157,16 @@ class Sync:
         """Say whether a person has let this difference pass its guards."""
         return self._state.is_overridden
 
+    @property
+    def is_applied(self) -> bool:
+        """Say whether all was written, and only the look at the result is left."""
+        return self._state.phase is _Phase.VERIFYING
+
+    @property
+    def token(self) -> str:
+        """Return the name of this reconciliation, the same in every run that goes on with it."""
+        return self._state.token
+
     def lines(self) -> Iterator[Line]:
         """Yield the difference; blocks."""
         return self._first.lines()
@@ -157,9 +178,8 @@ class Sync:
             await self._go_on(_Phase.APPLYING, self._state.hash)
 
     async def refuse(self) -> None:
-        """Note that the difference is not applied, or not any further."""
-        self._state = msgspec.structs.replace(self._state, is_overridden=False)
-        await self._go_on(_Phase.REFUSED, self._state.hash)
+        """Let go of a difference that is not applied, or not any further: it is found anew next time."""
+        await self.finish()
 
     async def apply(self, difference: Difference) -> None:
         """Make what is left of the difference."""
@@ -188,6 +208,9 @@ class Sync:
             with translated(folder):
                 folder.mkdir(mode=0o700, exist_ok=True)
             again: Comparison = self._comparing(folder)
+            if await aside(self._executor, again.has_ended):
+                # Somebody may have waited for long between that look and this run.
+                await aside(self._executor, again.forget)
             try:
                 await again.run(in_order=self._first.order_holds)
                 verified = await aside(self._executor, partial(self._sort_out, again.lines))
@@ -207,20 +230,25 @@ class Sync:
 
     # Inside
 
-    def _open(self, apply_hash: str | None) -> _State:
+    def _open(self) -> _State:
         """Return where an earlier run stopped, if that is this reconciliation; else begin in an empty folder."""
         state = self._state_file.read()
         now = self._wall()
         if state is not None:
-            same = (state.fingerprint, state.match) == (self._state.fingerprint, self._state.match)
+            same = (state.fingerprint, state.match, state.ledger) == (
+                self._state.fingerprint,
+                self._state.match,
+                self._state.ledger,
+            )
             is_recent = 0 <= now - state.begun_at < RESUMED_MOST_S
-            is_refused = state.phase is _Phase.REFUSED and state.hash != apply_hash
-            if same and is_recent and not is_refused:
+            if state.phase is _Phase.VERIFYING:
+                is_recent = is_recent and now - state.phase_at < VERIFYING_MOST_S
+            if same and is_recent:
                 return state
         with translated(self._folder):
             self._remove()
             self._folder.mkdir(mode=0o700)
-        state = msgspec.structs.replace(self._state, begun_at=now)
+        state = msgspec.structs.replace(self._state, begun_at=now, phase_at=now, token=uuid4().hex)
         self._state_file.write(state)
         return state
 
@@ -230,8 +258,14 @@ class Sync:
                 (self._folder / "state.json").unlink(missing_ok=True)  # what speaks of the other files goes before them
                 shutil.rmtree(self._folder)
 
+    def _forget_writes(self) -> None:
+        with translated(self._folder):
+            (self._folder / "written.txt").unlink(missing_ok=True)
+            if (self._folder / "verify").exists():
+                shutil.rmtree(self._folder / "verify")
+
     async def _go_on(self, phase: _Phase, text: str) -> None:
-        self._state = msgspec.structs.replace(self._state, phase=phase, hash=text)
+        self._state = msgspec.structs.replace(self._state, phase=phase, phase_at=self._wall(), hash=text)
         await aside(self._executor, partial(self._state_file.write, self._state))
 
     def _tally(self) -> Difference:
@@ -242,9 +276,10 @@ class Sync:
             desired=self._subject.desired.count,
             added=tally.added,
             removed=tally.removed,
-            hash=tally.hash(self._subject.identity, self._subject.segment_id),
+            hash=tally.hash(self._subject.identity, self._subject.segment_id, str(self._state.overrides)),
             sizes=self._first.sizes,
             unnamed=self._first.unnamed,
+            is_absent=self._first.is_absent,
             add_samples=tuple(tally.add_samples),
             remove_samples=tuple(tally.remove_samples),
         )
@@ -273,14 +308,15 @@ class Sync:
                 if step is None:
                     continue
                 outcome = await self._calls.make(step)
-                is_absent = isinstance(outcome, Rejected) and outcome.status == 404
-                if is_absent if add else isinstance(outcome, Accepted):
+                if isinstance(outcome, Rejected) and outcome.status != 404:
+                    raise RunError(f"{step.endpoint.name} was rejected: {outcome.reason}")
+                if isinstance(outcome, Accepted) is not add:
                     wrong[add].append(one)
         return Verified(None, len(wrong[True]) + len(wrong[False]), wrong[True], wrong[False])
 
     def _spread(self, *, add: bool) -> list[str]:
         number = sum(len(piece) for piece in of_kind(self.lines(), add=add))
-        every = max(1, number // SAMPLED)
+        every = max(1, -(-number // SAMPLED))
         ids = (one for piece in of_kind(self.lines(), add=add) for one in piece)
         return list(islice(ids, 0, every * SAMPLED, every))
 

@@ -94,6 +94,11 @@ class Stream:
         if "watch" in tables:
             text = "the run lasts until the vendor has completed each campaign; how long that is, the ETA does not know"
             notes.append(Fault("watch", text))
+        aimed_at = launch.get("segment_ids")
+        if "segment" in tables and SEGMENT not in (aimed_at if isinstance(aimed_at, list) else ()):
+            given = tables["segment"].get("id")
+            if given is None or given not in (aimed_at if isinstance(aimed_at, list) else ()):
+                notes.append(Fault("launch", "goes to another audience than the job's [segment]"))
         users = launch.get("user_ids")
         number = len(users) if isinstance(users, list) else chunk or 0
         if users is not None and number > USERS_ADVISED:

@@ -1,0 +1,248 @@
+"""What happened in a run, over time and in all, in an amount that does not grow with it: for reports and live views."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from bulksend.engine.stats import Latencies
+from bulksend.event import Event, EventName
+
+__all__ = ["Chronicle", "EndpointHistory", "Happening", "History", "SlowCall"]
+
+SLOTS_MOST = 240
+"""Points on the time axis: with more, two become one."""
+REASONS_MOST = 30
+SLOWEST_MOST = 10
+LATEST_MOST = 8
+RECENT_S = 5.0
+OTHER = "other"
+_COUNTED = {
+    EventName.SEND_ACCEPTED: "accepted",
+    EventName.SEND_REJECTED: "rejected",
+    EventName.SEND_UNKNOWN: "unknown",
+}
+_TOLD = (
+    EventName.SEND_REJECTED,
+    EventName.SEND_UNKNOWN,
+    EventName.LIMIT_PAUSED,
+    EventName.LIMIT_CHANGED,
+    EventName.CANARY_PASSED,
+    EventName.GUARD_STOPPED,
+    EventName.RUN_STOPPING,
+    EventName.RUN_FAILED,
+    EventName.PREPARE_ACCEPTED,
+    EventName.PREPARE_REUSED,
+    EventName.SEGMENT_COMPARED,
+    EventName.SEGMENT_VERIFIED,
+    EventName.SEGMENT_UNORDERED,
+)
+
+
+class SlowCall(msgspec.Struct, frozen=True, order=True):
+    """One of the slowest answers of a run."""
+
+    duration_s: float
+    key: str
+    row: int
+    endpoint: str
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """An event as a line."""
+
+    at: float
+    """Seconds since the epoch."""
+    name: str
+    text: str
+
+
+class EndpointHistory(msgspec.Struct, frozen=True):
+    """One endpoint over time, a number for each slot; None where nothing was answered."""
+
+    calls: list[int]
+    throttled: list[int]
+    p50_ms: list[float | None]
+    p99_ms: list[float | None]
+
+
+class History(msgspec.Struct, frozen=True):
+    """A run as it is kept: what a report draws and a live view shows."""
+
+    began_at: float
+    """Seconds since the epoch."""
+    slot_s: float
+    """How much time a slot is."""
+    accepted: list[int]
+    rejected: list[int]
+    unknown: list[int]
+    endpoints: dict[str, EndpointHistory]
+    reasons: dict[str, int]
+    """How often each was given for what was not accepted, and `other` for the rest."""
+    statuses: dict[str, int]
+    """Answers by HTTP status, and calls without one by why."""
+    slowest: list[SlowCall]
+    rates_per_s: dict[str, float]
+    """Calls a second of late, by endpoint, as the next by account."""
+    account_rates_per_s: dict[str, float]
+    latest: list[Happening]
+    paused_until: float = 0.0
+    segment_pages: int = 0
+    segment_ids: int = 0
+
+
+@dataclass(slots=True)
+class _Slot:
+    sends: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    throttled: Counter[str] = field(default_factory=Counter)
+    latencies: dict[str, Latencies] = field(default_factory=dict)
+
+    def add(self, other: _Slot) -> None:
+        """Take over what a later slot has."""
+        self.sends += other.sends
+        self.calls += other.calls
+        self.throttled += other.throttled
+        for name, latencies in other.latencies.items():
+            if name in self.latencies:
+                self.latencies[name].merge(latencies)
+            else:
+                self.latencies[name] = latencies
+
+
+class Chronicle:
+    """An observer that keeps a run's history; `wall` is the clock, in seconds since the epoch."""
+
+    def __init__(self, *, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
+        self._began_at = wall()
+        self._slot_s = 1.0
+        self._slots: list[_Slot] = [_Slot()]
+        self._reasons: Counter[str] = Counter()
+        self._statuses: Counter[str] = Counter()
+        self._slowest: list[SlowCall] = []
+        self._latest: deque[Happening] = deque(maxlen=LATEST_MOST)
+        self._recent: deque[tuple[float, Counter[str], Counter[str]]] = deque()
+        self._paused_until = 0.0
+        self._segment_pages = 0
+        self._segment_ids = 0
+
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        if event.name is EventName.CALL_MADE:
+            self._called(event)
+        elif (outcome := _COUNTED.get(event.name)) is not None:
+            self._slot().sends[outcome] += 1
+            if outcome != "accepted":
+                _count(self._reasons, f"{outcome}: {event.reason}")
+        elif event.name is EventName.LIMIT_PAUSED:
+            self._paused_until = max(self._paused_until, self._wall() + (event.duration_s or 0.0))
+        elif event.name is EventName.SEGMENT_PAGE:
+            self._segment_pages += 1
+            self._segment_ids += event.count or 0
+        if event.name in _TOLD:
+            self._latest.append(Happening(self._wall(), event.name.value, _words(event)))
+
+    def history(self) -> History:
+        """Return what was kept so far."""
+        self._slot()
+        names = sorted({name for slot in self._slots for name in slot.calls})
+        calls_per_s, by_account = self._rates()
+        return History(
+            began_at=self._began_at,
+            slot_s=self._slot_s,
+            accepted=[slot.sends["accepted"] for slot in self._slots],
+            rejected=[slot.sends["rejected"] for slot in self._slots],
+            unknown=[slot.sends["unknown"] for slot in self._slots],
+            endpoints={name: self._endpoint(name) for name in names},
+            reasons=dict(self._reasons.most_common()),
+            statuses=dict(self._statuses.most_common()),
+            slowest=sorted(self._slowest, reverse=True),
+            rates_per_s=calls_per_s,
+            account_rates_per_s=by_account,
+            latest=list(self._latest),
+            paused_until=self._paused_until,
+            segment_pages=self._segment_pages,
+            segment_ids=self._segment_ids,
+        )
+
+    def _endpoint(self, name: str) -> EndpointHistory:
+        found = [slot.latencies.get(name) for slot in self._slots]
+        return EndpointHistory(
+            calls=[slot.calls[name] for slot in self._slots],
+            throttled=[slot.throttled[name] for slot in self._slots],
+            p50_ms=[None if one is None else one.percentile_ms(0.5) for one in found],
+            p99_ms=[None if one is None else one.percentile_ms(0.99) for one in found],
+        )
+
+    def _called(self, event: Event) -> None:
+        slot, endpoint = self._slot(), event.endpoint or ""
+        slot.calls[endpoint] += 1
+        _count(self._statuses, str(event.status) if event.status is not None else event.reason or "no answer")
+        if event.status == 429:
+            slot.throttled[endpoint] += 1
+        if event.duration_s is not None:
+            slot.latencies.setdefault(endpoint, Latencies()).add(event.duration_s)
+            if len(self._slowest) < SLOWEST_MOST or event.duration_s > self._slowest[0].duration_s:
+                one = SlowCall(event.duration_s, event.key or "", event.row or 0, endpoint)
+                (heapq.heappush if len(self._slowest) < SLOWEST_MOST else heapq.heapreplace)(self._slowest, one)
+        second = int(self._wall())
+        if not self._recent or self._recent[-1][0] != second:
+            self._recent.append((second, Counter(), Counter()))
+            while self._recent[0][0] < second - RECENT_S:
+                self._recent.popleft()
+        self._recent[-1][1][endpoint] += 1
+        self._recent[-1][2][event.account or ""] += 1
+
+    def _rates(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return calls a second over the whole seconds of late, by endpoint and by account."""
+        now = self._wall()
+        whole = [one for one in self._recent if now - RECENT_S <= one[0] < int(now)]
+        calls, accounts = Counter[str](), Counter[str]()
+        for _, by_endpoint, by_account in whole:
+            calls += by_endpoint
+            accounts += by_account
+        took_s = max(1.0, min(RECENT_S, now - self._began_at))
+        return _per_s(calls, took_s), _per_s(accounts, took_s)
+
+    def _slot(self) -> _Slot:
+        """Return the slot of this moment; the time axis is made coarser where it grows too long."""
+        number = max(0, int((self._wall() - self._began_at) / self._slot_s))
+        while number >= SLOTS_MOST:
+            for index in range(0, len(self._slots) - 1, 2):
+                self._slots[index].add(self._slots[index + 1])
+            self._slots = self._slots[::2]
+            self._slot_s *= 2
+            number //= 2
+        while len(self._slots) <= number:
+            self._slots.append(_Slot())
+        return self._slots[number]
+
+
+def _count(counts: Counter[str], name: str) -> None:
+    """Count a text, or the rest of them where there are too many different ones."""
+    counts[name if name in counts or len(counts) < REASONS_MOST else OTHER] += 1
+
+
+def _per_s(counts: Mapping[str, int], took_s: float) -> dict[str, float]:
+    return {name: round(number / took_s, 2) for name, number in counts.items()}
+
+
+def _words(event: Event) -> str:
+    """Write an event in a line: keys and reasons, as everywhere."""
+    where = f"{event.key} (row {event.row})" if event.key and event.row else event.key or event.endpoint or ""
+    parts = [where] if where else []
+    if event.reason:
+        parts.append(event.reason)
+    if event.name is EventName.LIMIT_PAUSED and event.duration_s is not None:
+        parts.append(f"paused {event.duration_s:.1f} s")
+    if event.added is not None or event.removed is not None:
+        parts.append(f"+{event.added or 0:,} -{event.removed or 0:,}")
+    if event.drift is not None:
+        parts.append(f"drift {event.drift:,}")
+    return ": ".join(parts)
