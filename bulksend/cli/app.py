@@ -47,7 +47,7 @@ def root(
 
 _COMMANDS = (
     (init, "Write a starter job and a small audience."),
-    (plan, "Show what a run would do; calls nobody."),
+    (plan, "Show what a run would do; changes nothing."),
     (run, "Send what the job has not sent yet."),
     (status, "Show how far a job is."),
     (resolve, "Settle sends whose fate is unknown."),
