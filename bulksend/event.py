@@ -39,6 +39,7 @@ class EventName(StrEnum):
     SEGMENT_CHANGING = "segment.changing"
     SEGMENT_CHANGED = "segment.changed"
     SEGMENT_VERIFIED = "segment.verified"
+    RUN_PROGRESS = "run.progress"
     RUN_SAMPLED = "run.sampled"
     ENDPOINT_SAMPLED = "endpoint.sampled"
     LIMIT_PAUSED = "limit.paused"

@@ -17,13 +17,14 @@ from bulksend.job.spec import Job
 from bulksend.ledger.base import Change, JobRecord, Ledger, Scope, SendRecord
 from bulksend.model import JobState, State
 
-__all__ = ["resolve_async", "status_async", "stop_async"]
+__all__ = ["ledger_of", "resolve_async", "status_async", "stop_async"]
 
 
 @asynccontextmanager
-async def _ledger_of(
+async def ledger_of(
     source: JobSource, variables: Mapping[str, str] | None, ledger: str | None
 ) -> AsyncIterator[tuple[Job, Ledger, JobRecord]]:
+    """Open the ledger of a job that was run with it; raises JobError for one that was not."""
     job = load_job(source, variables=variables, rows_from_code=True)
     with naming(job):
         async with _opened(job, ledger) as found:
@@ -60,7 +61,7 @@ async def status_async(
             return Report(job_file.name, JobState.INCOMPLETE)
     finally:
         await store.close()
-    async with _ledger_of(job, vars, ledger) as (loaded, store, record):
+    async with ledger_of(job, vars, ledger) as (loaded, store, record):
         last = record.summary
         calls = last.get("calls") if isinstance(last.get("calls"), dict) else {}
         endpoints = last.get("endpoints") if isinstance(last.get("endpoints"), dict) else {}
@@ -105,7 +106,7 @@ async def stop_async(
     ledger: str | None = None,
 ) -> bool:
     """Ask the process that runs the job to stop, which it does within a second; False when none runs it."""
-    async with _ledger_of(job, vars, ledger) as (loaded, store, record):
+    async with ledger_of(job, vars, ledger) as (loaded, store, record):
         return record.state is JobState.RUNNING and await store.request_stop(loaded.name)
 
 
@@ -124,7 +125,7 @@ async def resolve_async(
     Returns how many were accepted, how many are pending again, and which are still unknown (the first hundred). Raises
     JobError, and changes nothing, when a key is not an unknown send of the job, and JobLockedError while the job runs.
     """
-    async with _ledger_of(job, vars, ledger) as (loaded, store, record):
+    async with ledger_of(job, vars, ledger) as (loaded, store, record):
         if record.holder is not None:
             raise JobLockedError(f'the job "{loaded.name}" is being run by {record.holder}; resolve it afterwards')
         both = set(accept) & set(resend)

@@ -14,7 +14,7 @@ from bulksend.duration import format_duration
 
 if TYPE_CHECKING:
     from bulksend.api.plan import Plan
-    from bulksend.observe.progress import Progress
+    from bulksend.observe.live import Live
 
 __all__ = ["plan"]
 
@@ -70,10 +70,10 @@ def plan(
         raise typer.Exit(2 if planned.problems else 0)
 
 
-def _bar() -> Progress:
-    from bulksend.observe.progress import Progress
+def _bar() -> Live:
+    from bulksend.observe.live import Live
 
-    return Progress(sys.stderr)
+    return Live(sys.stderr)
 
 
 def _print(planned: Plan) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bulksend.api.report import Report, SegmentReport
     from bulksend.job.check import Checked
     from bulksend.job.spec import Job
-    from bulksend.observe.progress import Progress
+    from bulksend.observe.live import Live, Ticker
 
 __all__ = ["run"]
 
@@ -74,10 +74,6 @@ def run(
         asks = is_terminal and sys.stdin.isatty() and not yes and not emulate
 
         def confirm(loaded: Job, checked: Checked, segment: SegmentReport | None) -> bool:
-            if bar is not None and loaded.provider.flow(loaded.tables).steps:
-                limits = [loaded.limit(one.name) for _, one in loaded.provider.flow(loaded.tables).steps]
-                slowest = min(limits, key=lambda limit: min(one.calls / one.period_s for one in limit.windows))
-                bar.expect(slowest, len(checked.by_account))
             if segment is not None:
                 _say_difference(loaded, segment)
             return not asks or _ask(loaded, checked, segment)
@@ -93,7 +89,7 @@ def run(
                 precheck=precheck,
                 apply=apply,
                 diff_out=diff_out,
-                observers=[logs, *([bar] if bar is not None else [])],
+                observers=[logs, bar or _ticker(logs)],
                 confirm=confirm,
                 handle_signals=True,
             )
@@ -113,10 +109,16 @@ def run(
         raise typer.Exit(report.exit_code)
 
 
-def _bar() -> Progress:
-    from bulksend.observe.progress import Progress
+def _bar() -> Live:
+    from bulksend.observe.live import Live
 
-    return Progress(sys.stderr)
+    return Live(sys.stderr)
+
+
+def _ticker(logs: Logs) -> Ticker:
+    from bulksend.observe.live import Ticker
+
+    return Ticker(logs)
 
 
 def _ask(job: Job, checked: Checked, segment: SegmentReport | None) -> bool:

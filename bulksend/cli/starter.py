@@ -109,8 +109,7 @@ async def _demo(sends: int) -> None:
 
     from bulksend.api.emulation import emulator
     from bulksend.api.run import run_async
-    from bulksend.model import Limit
-    from bulksend.observe.progress import Progress
+    from bulksend.observe.live import Live
     from bulksend.providers import PROVIDERS
 
     insider = PROVIDERS["insider"]
@@ -126,9 +125,7 @@ async def _demo(sends: int) -> None:
                 csv.writer(file).writerows([("store_id", "city"), *rows])
             say(f"An emulator of {insider.title} listens on {account.base_url}: 20 ms away, 6000 launches a minute,")
             say(f"strictly counted, and now and then it says 429. A job launches to {sends:,} stores:")
-            bar = Progress(sys.stderr) if sys.stderr.isatty() else None
-            if bar is not None:
-                bar.expect(Limit.parse("6000/min"), 1)
+            bar = Live(sys.stderr) if sys.stderr.isatty() else None
             ledger = f"sqlite://{folder / 'bulksend.db'}"
             observers = [bar] if bar is not None else []
             report = await run_async(folder / "job.toml", ledger=ledger, observers=observers, handle_signals=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import sys
+import time
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +17,34 @@ from bulksend.errors import JobError
 
 __all__ = ["resolve", "status", "stop"]
 
+LINE_EVERY_S = 5.0
+"""Where there is no terminal to draw on."""
 
-def status(job: JobFile, *, var: Vars = [], ledger: LedgerUrl = None, as_json: Json = False) -> None:
+
+def status(
+    job: JobFile,
+    *,
+    var: Vars = [],
+    ledger: LedgerUrl = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Go on showing it until no process runs the job any more.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show how far a job is, running or not; always exits with 0 when there is one.
 
-    Example: bulksend status spring-sale.toml --var day=2026-04-01 --json
+    With --watch a job that runs elsewhere on the same ledger is shown as its own terminal would show it; with --json
+    too, as one object a second. Ctrl-C ends the watching and not the job.
+
+    Example: bulksend status spring-sale.toml --var day=2026-04-01 --watch
     """
     from bulksend.api.blocking import status as status_of
 
     with exit_codes(job.name, as_json=as_json):
+        if watch:
+            _watch(job, variables(var), ledger, as_json=as_json)
+            if as_json:
+                return
         report = status_of(job, vars=variables(var), ledger=ledger)
         say_report(report, as_json=as_json, to_stdout=True)
         if report.started_at is None:
@@ -30,6 +53,38 @@ def status(job: JobFile, *, var: Vars = [], ledger: LedgerUrl = None, as_json: J
             typer.echo(f"  started     {at_local(report.started_at)}")
         if not as_json and report.finished_at is not None:
             typer.echo(f"  finished    {at_local(report.finished_at)}")
+
+
+def _watch(job: Path, given: dict[str, str], ledger: str | None, *, as_json: bool) -> None:
+    """Show the job until it has ended, or Ctrl-C."""
+    import asyncio
+
+    from bulksend.api.watching import watch_async
+
+    async def show() -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        from bulksend.observe.view import line_of, panel_of
+
+        is_terminal = sys.stderr.isatty() and not as_json
+        with (
+            Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            if is_terminal
+            else nullcontext() as live
+        ):
+            told_s = -math.inf
+            async for report, view in watch_async(job, vars=given, ledger=ledger):
+                if as_json:
+                    print_json(report.to_dict())
+                elif live is not None:
+                    live.update(panel_of(view), refresh=True)
+                elif time.monotonic() - told_s >= LINE_EVERY_S:
+                    told_s = time.monotonic()
+                    say(line_of(view))
+
+    with suppress(KeyboardInterrupt):
+        asyncio.run(show())
 
 
 def stop(job: JobFile, *, var: Vars = [], ledger: LedgerUrl = None, as_json: Json = False) -> None:

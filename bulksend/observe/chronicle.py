@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from bulksend.engine.stats import Latencies
 from bulksend.event import Event, EventName
 
-__all__ = ["Chronicle", "EndpointHistory", "Happening", "History", "SlowCall"]
+__all__ = ["Chronicle", "EndpointHistory", "Happening", "History", "Recent", "SlowCall"]
 
 SLOTS_MOST = 240
 """Points on the time axis: with more, two become one."""
@@ -21,6 +22,8 @@ REASONS_MOST = 30
 SLOWEST_MOST = 10
 LATEST_MOST = 8
 RECENT_S = 5.0
+RECENT_SLOTS = 5
+REASONS_SHOWN = 5
 OTHER = "other"
 _COUNTED = {
     EventName.SEND_ACCEPTED: "accepted",
@@ -96,6 +99,21 @@ class History(msgspec.Struct, frozen=True):
     segment_ids: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """How a run goes of late; rates are calls a second, latencies of the last few slots, the rest of the whole run."""
+
+    rates_per_s: Mapping[str, float]
+    account_rates_per_s: Mapping[str, float]
+    settled_per_s: float
+    p50_ms: Mapping[str, float | None]
+    p99_ms: Mapping[str, float | None]
+    throttled: Mapping[str, int]
+    reasons: Mapping[str, int]
+    latest: Sequence[Happening]
+    paused_until: float
+
+
 @dataclass(slots=True)
 class _Slot:
     sends: Counter[str] = field(default_factory=Counter)
@@ -125,6 +143,7 @@ class Chronicle:
         self._slots: list[_Slot] = [_Slot()]
         self._reasons: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
+        self._throttled: Counter[str] = Counter()
         self._slowest: list[SlowCall] = []
         self._latest: deque[Happening] = deque(maxlen=LATEST_MOST)
         self._recent: deque[tuple[float, Counter[str], Counter[str]]] = deque()
@@ -171,6 +190,26 @@ class Chronicle:
             segment_ids=self._segment_ids,
         )
 
+    def recent(self) -> Recent:
+        """Return what was kept of the last seconds: a part of the history that costs little to ask for."""
+        self._slot()
+        rates_per_s, by_account = self._rates()
+        latencies: dict[str, Latencies] = {}
+        for slot in self._slots[-RECENT_SLOTS:]:
+            for name, one in slot.latencies.items():
+                latencies.setdefault(name, Latencies()).merge(one)
+        return Recent(
+            rates_per_s=rates_per_s,
+            account_rates_per_s=by_account,
+            settled_per_s=self._settled_per_s(),
+            p50_ms={name: one.percentile_ms(0.5) for name, one in latencies.items()},
+            p99_ms={name: one.percentile_ms(0.99) for name, one in latencies.items()},
+            throttled=dict(self._throttled),
+            reasons=dict(self._reasons.most_common(REASONS_SHOWN)),
+            latest=list(self._latest),
+            paused_until=self._paused_until,
+        )
+
     def _endpoint(self, name: str) -> EndpointHistory:
         found = [slot.latencies.get(name) for slot in self._slots]
         return EndpointHistory(
@@ -186,6 +225,7 @@ class Chronicle:
         _count(self._statuses, str(event.status) if event.status is not None else event.reason or "no answer")
         if event.status == 429:
             slot.throttled[endpoint] += 1
+            self._throttled[endpoint] += 1
         if event.duration_s is not None:
             slot.latencies.setdefault(endpoint, Latencies()).add(event.duration_s)
             if len(self._slowest) < SLOWEST_MOST or event.duration_s > self._slowest[0].duration_s:
@@ -202,13 +242,19 @@ class Chronicle:
     def _rates(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return calls a second over the whole seconds of late, by endpoint and by account."""
         now = self._wall()
-        whole = [one for one in self._recent if now - RECENT_S <= one[0] < int(now)]
+        # Whole seconds: the one that runs has not had its calls yet, nor the first one all of them.
+        since = max(math.ceil(now - RECENT_S), math.ceil(self._began_at))
+        whole = [one for one in self._recent if since <= one[0] < int(now)]
         calls, accounts = Counter[str](), Counter[str]()
         for _, by_endpoint, by_account in whole:
             calls += by_endpoint
             accounts += by_account
-        took_s = max(1.0, min(RECENT_S, now - self._began_at))
+        took_s = max(1, int(now) - since)
         return _per_s(calls, took_s), _per_s(accounts, took_s)
+
+    def _settled_per_s(self) -> float:
+        whole = self._slots[-1 - RECENT_SLOTS : -1]
+        return sum(slot.sends.total() for slot in whole) / (len(whole) * self._slot_s) if whole else 0.0
 
     def _slot(self) -> _Slot:
         """Return the slot of this moment; the time axis is made coarser where it grows too long."""
