@@ -126,7 +126,8 @@ def _ask(job: Job, checked: Checked, segment: SegmentReport | None) -> bool:
     # While the question stands, Ctrl-C is an answer; the engine's own handler would wait for one.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        does = [f"with {checked.sends:,} sends"] if checked.sends else []
+        sends = f"{checked.sends:,} {'send' if checked.sends == 1 else 'sends'}"
+        does = [f"with {sends}"] if checked.sends else []
         if segment is not None:
             does.insert(0, f"adding {segment.added:,} targets and removing {segment.removed:,}")
         return typer.confirm(f'Run job "{job.name}" {", then ".join(does)}, at {accounts}?', err=True)

@@ -11,6 +11,8 @@ from bulksend.model import Limit
 __all__ = ["EndpointStats", "Latencies"]
 
 STEPS_PER_DOUBLING = 16
+SAMPLED_LEAST_S = 0.5
+"""A shorter time says nothing about a rate."""
 
 
 class Latencies:
@@ -99,7 +101,7 @@ class EndpointStats:
         since_s = now_s - max(then_s, self.first_at_s)
         if since_s <= 0:
             return 0.0
-        return calls / max(since_s, 1.0) / min(window.calls / window.period_s for window in self.limit.windows)
+        return calls / max(since_s, SAMPLED_LEAST_S) / min(window.calls / window.period_s for window in self.limit.windows)
 
     def summary(self) -> dict[str, object]:
         """Return the endpoint's part of the summary."""
