@@ -93,6 +93,11 @@ class EndpointStats:
         took_s = max(self.last_at_s - self.first_at_s, 1.0)
         return min(1.0, (calls - 1) / took_s / allowed_per_s)
 
+    @property
+    def limit_per_s(self) -> float:
+        """Return how many calls a second the limit lets all accounts make together that were called for so far."""
+        return len(self._calls) * min(window.calls / window.period_s for window in self.limit.windows)
+
     def sample(self, now_s: float) -> float:
         """Return the share of the limit that the busiest account has used since the last sample."""
         then_s, before = self._sampled
@@ -101,7 +106,9 @@ class EndpointStats:
         since_s = now_s - max(then_s, self.first_at_s)
         if since_s <= 0:
             return 0.0
-        return calls / max(since_s, SAMPLED_LEAST_S) / min(window.calls / window.period_s for window in self.limit.windows)
+        return (
+            calls / max(since_s, SAMPLED_LEAST_S) / min(window.calls / window.period_s for window in self.limit.windows)
+        )
 
     def summary(self) -> dict[str, object]:
         """Return the endpoint's part of the summary."""
