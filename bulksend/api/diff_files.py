@@ -45,18 +45,17 @@ class DiffFiles:
             raise JobError(Problem(text, field="--diff-out")) from None
 
     def _is_read(self, path: Path) -> bool:
-        """Say whether the job names the file, by itself, in a glob or in SQL."""
-        base = self._job.base_dir.absolute()
+        """Say whether the job names the file: by itself, in a glob, or in SQL."""
+        names: list[str] = []
         for table in (self._job.desired, self._job.audience):
             if table is not None and table.source is not None:
-                pattern = os.path.normpath(base / table.source)
-                if fnmatch.fnmatch(os.path.normpath(path), pattern):
-                    return True
+                names.append(table.source)
             if table is not None and table.sql is not None:
-                named = re.findall(r"'((?:[^']|'')+)'|\"([^\"]+)\"", table.sql)
-                if any(fnmatch.fnmatch(os.path.normpath(path), os.path.normpath(base / (a or b))) for a, b in named):
-                    return True
-        return False
+                names += [one or other for one, other in re.findall(r"'((?:[^']|'')+)'|\"([^\"]+)\"", table.sql)]
+        there, base = os.path.realpath(path), self._job.base_dir
+        # `**` is any number of folders, none too.
+        patterns = [os.path.realpath(base / name) for name in (*names, *(one.replace("**/", "") for one in names))]
+        return any(fnmatch.fnmatch(there, pattern) for pattern in patterns)
 
     def write(self, lines: Callable[[], Iterator[Line]]) -> None:
         """Write both sides of the difference, in place of what was written before."""

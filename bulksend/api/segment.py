@@ -187,10 +187,13 @@ class Segment:
             found.append("the segment differs, and no route of the vendor changes it; the launch is not made")
         if not found or asked_for or sync.is_overridden:
             return bool(found) and not sync.is_overridden
+        way_out = self._way_out(difference, is_begun=sync.is_begun)
         await sync.refuse()
-        raise self._guard_error(run, f"{'; '.join(found)}. {self._way_out(difference)}", refused=True)
+        raise self._guard_error(run, f"{'; '.join(found)}. {way_out}", refused=True)
 
-    def _way_out(self, difference: Difference) -> str:
+    def _way_out(self, difference: Difference, *, is_begun: bool) -> str:
+        if is_begun:
+            return "An earlier run has made a part of the changes; plan shows what is left of them, and its hash"
         return (
             f"The difference of +{difference.added:,} -{difference.removed:,} is not applied; "
             f"--apply {difference.hash} lets exactly this one pass, once"

@@ -144,8 +144,13 @@ class Comparison:
         for journal in (*self._spans, self._found):
             journal.close()
 
+    def is_whole(self) -> bool:
+        """Say whether an earlier run came to the end of it, and all of its files are there; blocks, as what follows."""
+        state = self._resumable()
+        return state is not None and state.has_ended
+
     def has_ended(self) -> bool:
-        """Say whether an earlier run came to the end of it; blocks, as the next one."""
+        """Say whether an earlier run came to the end of it."""
         state = self._state.read()
         return state is not None and state.has_ended
 
@@ -218,6 +223,8 @@ class Comparison:
         return state if all(one.mark is not None and one.mark.following is None for one in needed) else None
 
     def _open(self, state: _Progress) -> None:
+        self.close()
+        self._found = Journal(self._folder / "found.jsonl")
         self._spans = [Journal(self._folder / f"pages-{number}.jsonl") for number in range(len(state.spans))]
         for journal in (*self._spans, self._found):
             journal.open()

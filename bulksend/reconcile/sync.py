@@ -8,7 +8,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from uuid import uuid4
 
@@ -136,12 +135,13 @@ class Sync:
     async def find(self) -> Difference:
         """Return the whole difference; what an earlier run has read of it is not read again."""
         self._state = await aside(self._executor, self._open)
+        if self._state.phase is not _Phase.READING and not await aside(self._executor, self._first.is_whole):
+            await self._know_nothing()  # what an earlier run has noted is of pages that are lost
         await self._first.run()
         difference = await aside(self._executor, self._tally)
-        if self._state.phase is _Phase.READING or self._state.hash != difference.hash:
-            # Not the difference that an earlier run knew: what it has noted is of another.
-            await aside(self._executor, self._forget_writes)
-            self._state = msgspec.structs.replace(self._state, is_overridden=False)
+        if self._state.hash not in ("", difference.hash):
+            await self._know_nothing()
+        if self._state.phase is _Phase.READING:
             await self._go_on(_Phase.KNOWN, difference.hash)
         self._tell(
             EventName.SEGMENT_COMPARED,
@@ -161,6 +161,11 @@ class Sync:
     def is_applied(self) -> bool:
         """Say whether all was written, and only the look at the result is left."""
         return self._state.phase is _Phase.VERIFYING
+
+    @property
+    def is_begun(self) -> bool:
+        """Say whether an earlier run has written a part of it."""
+        return self._state.phase is _Phase.APPLYING
 
     @property
     def token(self) -> str:
@@ -258,6 +263,12 @@ class Sync:
                 (self._folder / "state.json").unlink(missing_ok=True)  # what speaks of the other files goes before them
                 shutil.rmtree(self._folder)
 
+    async def _know_nothing(self) -> None:
+        """Let go of what an earlier run has done about its difference."""
+        await aside(self._executor, self._forget_writes)
+        self._state = msgspec.structs.replace(self._state, is_overridden=False)
+        await self._go_on(_Phase.READING, "")
+
     def _forget_writes(self) -> None:
         with translated(self._folder):
             (self._folder / "written.txt").unlink(missing_ok=True)
@@ -316,9 +327,10 @@ class Sync:
 
     def _spread(self, *, add: bool) -> list[str]:
         number = sum(len(piece) for piece in of_kind(self.lines(), add=add))
-        every = max(1, -(-number // SAMPLED))
+        wanted = min(number, SAMPLED)
+        at = {one * number // wanted for one in range(wanted)}
         ids = (one for piece in of_kind(self.lines(), add=add) for one in piece)
-        return list(islice(ids, 0, every * SAMPLED, every))
+        return [one for index, one in enumerate(ids) if index in at]
 
 
 def _held(pieces: Iterable[Sequence[str]]) -> Iterator[set[str]]:

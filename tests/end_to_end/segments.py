@@ -1,4 +1,4 @@
-"""Segment jobs for an emulator: their text, the vendor's own sight of a segment, a proxy that lies, memory."""
+"""Segment jobs for an emulator: their text, the command in this process, the vendor's own sight of a segment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
@@ -41,7 +44,7 @@ message_template = { text = "Hi {{ receiver.name }}" }
 """
 _ADD_MOST, _DELETE_MOST = 10_000, 100
 _TRIES = 60
-_POLL_S, _POLLS = 0.005, 8000
+_POLL_S, _POLLS = 0.012, 4000
 _MEASURED = """\
 import os, sys
 process = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ)
@@ -116,6 +119,36 @@ def _encode(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
+class Near(Folder):
+    """A folder whose commands run in this process, which takes a fifth of the time; `start` makes a process still."""
+
+    def command(self, *arguments: str) -> Done:
+        """Run a command to its end."""
+        from bulksend.cli.app import app
+
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        with (
+            mock.patch.dict(os.environ, self.env),
+            mock.patch.object(sys, "stdin", io.StringIO()),
+            contextlib.chdir(self.path),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                app(arguments, prog_name="bulksend")
+            except SystemExit as ended:
+                code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        return Done(code, out.getvalue(), err.getvalue())
+
+
+def near(folder: Folder) -> Near:
+    """Return the same folder with commands in this process."""
+    other = Near(folder.path)
+    other.env = folder.env
+    return other
+
+
 def wait_until(holds: Callable[[], bool], running: subprocess.Popen[str] | None = None) -> None:
     """Poll until something holds; it must come, and before the command that runs has ended."""
     for _ in range(_POLLS):
@@ -141,13 +174,13 @@ def segment_job(
     extra: str = "",
     limits: str = FAST,
     base_url: str | None = None,
-) -> Folder:
+) -> Near:
     """Write a job that brings the segment into line with `desired`, and the list as a table of one plain column."""
     path.mkdir(exist_ok=True)
     head = jobs.head(vendor)
     if base_url is not None:
         head = head.replace(vendor.url, base_url)
-    folder = jobs.folder_of(path, vendor, head + text + extra + limits)
+    folder = near(jobs.folder_of(path, vendor, head + text + extra + limits))
     write_ids(folder, desired)
     return folder
 
@@ -160,7 +193,7 @@ def own_segment_job(
     *,
     text: str = TARGET + DESIRED,
     **more: Any,
-) -> Folder:
+) -> Near:
     """Write a job for a new segment, named as the folder, that holds some targets: tests can share an emulator."""
     vendor.make(path.name)
     vendor.put(held, path.name)
@@ -226,6 +259,9 @@ class Liar:
     """A proxy before an emulator. `lie` is given path, body and what passes a body on, and returns the answer."""
 
     def __init__(self, vendor: Vendor, lie: Lie) -> None:
+        liar = self
+        self.goes_to = vendor.url
+
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
@@ -237,7 +273,7 @@ class Liar:
                     data = None if body is None else json.dumps(body).encode()
                     names = ("Authorization", "stream-auth-type", "Content-Type")
                     headers = {name: self.headers[name] for name in names if self.headers[name]}
-                    request = Request(vendor.url + self.path, data, headers, method=self.command)
+                    request = Request(liar.goes_to + self.path, data, headers, method=self.command)
                     try:
                         with urlopen(request, timeout=60) as reply:
                             status[0] = reply.status

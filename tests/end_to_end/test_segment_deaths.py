@@ -32,8 +32,8 @@ from tests.end_to_end.segments import (
 )
 from tests.end_to_end.vendor import finish
 
-LATENCY = ("--latency", "50ms±25ms")
-SIZE = 200_000
+LATENCY = ("--latency", "40ms±20ms")
+SIZE = 120_000
 SPANS = 4
 IN_FLIGHT = 8
 LOGGED = ("run", "job.toml", "--json", "--log-file", "events.jsonl")
@@ -118,10 +118,11 @@ def _goes_on_after_the_last_page(log: Path, needed: int) -> None:
     assert len(found) >= 8
 
 
-@pytest.mark.parametrize(("phase", "stop"), [("reading", "ctrl-c"), ("reading", "stop"), ("writing", "stop")])
+@pytest.mark.parametrize(("phase", "stop"), [("reading", "ctrl-c"), ("writing", "stop")])
 def test_a_stop_is_in_good_order_and_the_next_run_goes_on(tmp_path: Path, phase: str, stop: str) -> None:
-    remote, desired = tenth(100_000)
-    slow, limit = (QUERY, "1/s") if phase == "reading" else (DELETE, "6/s")
+    remote, desired = tenth(60_000)
+    deletes = 60_000 // 20 // 100
+    slow, limit = (QUERY, "1/s") if phase == "reading" else (DELETE, "4/s")
     with Stream() as vendor:
         vendor.put(remote)
         limits = FAST.replace(f'"{slow}" = "1000/s"', f'"{slow}" = "{limit}"')
@@ -138,7 +139,7 @@ def test_a_stop_is_in_good_order_and_the_next_run_goes_on(tmp_path: Path, phase:
         assert done.json["state"] == "stopped"
         assert "run again to go on" in done.err
         read, deleted = vendor.calls(QUERY), vendor.calls(DELETE)
-        assert (read < 10 and not deleted) if phase == "reading" else 3 <= deleted < 50
+        assert (read < 6 and not deleted) if phase == "reading" else 3 <= deleted < deletes
 
         folder.edit(f'"{limit}"', '"1000/s"')
         again = folder.command(*LOGGED)
@@ -150,16 +151,16 @@ def test_a_stop_is_in_good_order_and_the_next_run_goes_on(tmp_path: Path, phase:
         assert pages == ([0, pages[1], 0] if phase == "reading" else [0, 0])
         assert 0 < pages[1] <= read if phase == "reading" else True
         changed = [one for one in events(tmp_path / "events.jsonl", "segment.changed") if one.get("removed")]
-        assert len(changed) <= vendor.calls(DELETE) <= 50 + IN_FLIGHT
-        assert vendor.stats(DELETE)["effects"] == 50
+        assert len(changed) <= vendor.calls(DELETE) <= deletes + IN_FLIGHT
+        assert vendor.stats(DELETE)["effects"] == deletes
 
 
 def test_a_stop_lets_the_writes_under_way_finish(tmp_path: Path) -> None:
-    with Stream("--latency", "600ms") as vendor:
+    with Stream("--latency", "300ms") as vendor:
         vendor.put(numbered(range(600), "old-"))
         put = vendor.calls(ADD)
         # Two batches of additions, the second of which waits at its limit while the removals are under way.
-        limits = FAST.replace(f'"{ADD}" = "1000/s"', f'"{ADD}" = "1/min"')
+        limits = FAST.replace(f'"{ADD}" = "1000/s"', f'"{ADD}" = "1/4s"')
         folder = segment_job(tmp_path, vendor, numbered(range(10_001)), limits=limits)
         running = folder.start(*LOGGED)
         wait_until(lambda: vendor.calls(DELETE) >= 6 and vendor.calls(ADD) > put, running)
@@ -168,7 +169,7 @@ def test_a_stop_lets_the_writes_under_way_finish(tmp_path: Path) -> None:
         changed = events(tmp_path / "events.jsonl", "segment.changed")
         assert sum(one.get("removed", 0) for one in changed) == 600
         # The next run makes none of them again.
-        folder.edit('"1/min"', '"1000/s"')
+        folder.edit('"1/4s"', '"1000/s"')
         folder.edit(FAST.splitlines()[0], f'[guard]\nverify = "off"\n{FAST.splitlines()[0]}')
         assert folder.run().code == 0
         assert (vendor.calls(ADD) - put, vendor.calls(DELETE)) == (2, 6)
@@ -179,8 +180,8 @@ def test_a_death_in_the_reconciliation_makes_one_launch(tmp_path: Path) -> None:
     remote, desired = tenth(20_000)
     with Stream("--latency", "60ms") as vendor:
         vendor.put(remote)
-        limits = FAST.replace(f'"{QUERY}" = "1000/s"', f'"{QUERY}" = "3/s"')
-        limits = limits.replace(f'"{DELETE}" = "1000/s"', f'"{DELETE}" = "10/s"')
+        limits = FAST.replace(f'"{QUERY}" = "1000/s"', f'"{QUERY}" = "4/s"')
+        limits = limits.replace(f'"{DELETE}" = "1000/s"', f'"{DELETE}" = "15/s"')
         folder = segment_job(tmp_path, vendor, desired, text=TARGET + DESIRED + LAUNCH, limits=limits)
         for endpoint, count in ((QUERY, 1), (DELETE, 2), (QUERY, 3)):
             running = folder.start(*LOGGED)
@@ -196,7 +197,7 @@ def test_a_death_in_the_reconciliation_makes_one_launch(tmp_path: Path) -> None:
 
 
 def test_a_second_job_is_told_who_holds_the_segment(tmp_path: Path) -> None:
-    remote, desired = tenth(40_000)
+    remote, desired = tenth(30_000)
     with Stream() as vendor:
         vendor.put(remote)
         limits = FAST.replace(f'"{QUERY}" = "1000/s"', f'"{QUERY}" = "1/2s"')

@@ -120,8 +120,14 @@ def test_a_hash_lets_its_difference_pass_once(vendor: Stream, tmp_path: Path) ->
     vendor.put(set(HUNDRED) - set(desired), case.name)
     vendor.take(set(desired) - set(HUNDRED), case.name)
     again = case.refused("--apply", found)
-    assert again.json["segment"]["hash"] == found
-    assert f"--apply {found} was used before" in again.err
+    other = again.json["segment"]["hash"]
+    assert other != found
+    assert "the difference is another one now" in again.err
+    # That is no dead end: by the hash that the refusal names, which plan names too, a person lets it pass once more.
+    assert f"--apply {other} lets exactly this one pass, once" in again.err
+    assert case.folder.command("plan", "job.toml", "--json").json["segment"]["hash"] == other
+    assert case.folder.run("--apply", other).code == 0
+    assert case.targets() == desired
 
 
 def test_what_a_guard_allows_passes_at_its_very_edge(vendor: Stream, tmp_path: Path) -> None:
@@ -169,6 +175,12 @@ def test_a_hash_is_for_that_difference_alone_even_without_a_guard(vendor: Stream
     second = case.refused("--apply", first).json["segment"]
     assert second["removed"] == 10
     assert second["hash"] != first
+    # So has one that others have changed since it was refused; a refusal leaves no file.
+    assert files_beside(case.folder) == []
+    vendor.put(["zz"], case.name)
+    third = case.refused("--apply", second["hash"]).json["segment"]
+    assert third["removed"] == 11
+    assert case.folder.run("--apply", third["hash"]).code == 0
 
 
 def test_another_number_of_targets_than_the_vendor_reports_is_refused(vendor: Stream, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def read_ids(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("collation", ["code-point", "no-case"])
 def test_ids_of_every_kind_are_added_and_removed_exactly(tmp_path: Path, collation: str) -> None:
-    ids = every_kind(300)
+    ids = every_kind(120)
     halves = ids[::2], ids[1::2]
     with Stream("--collation", collation) as vendor:
         vendor.put(halves[1])
@@ -108,7 +108,7 @@ def test_ids_of_every_kind_are_added_and_removed_exactly(tmp_path: Path, collati
 
 
 def test_faults_of_every_kind_on_every_route_leave_the_same_end_state(tmp_path: Path) -> None:
-    remote, desired = tenth(120_000)
+    remote, desired = tenth(60_000)
     flags = [part for fault in FAULTS for part in ("--fault", f"{fault}:2%")]
     with Stream(*flags, "--seed", "11") as vendor:
         vendor.put(remote)
@@ -117,13 +117,13 @@ def test_faults_of_every_kind_on_every_route_leave_the_same_end_state(tmp_path: 
         done = folder.run()
         assert done.code == 0, done.err
         assert vendor.targets() == desired
-        assert figures(done) == [120_000, 120_000, 6000, 6000]
+        assert figures(done) == [60_000, 60_000, 3000, 3000]
         assert done.json["segment"]["drift"] == done.json["segment"]["left"] == 0
         assert files_beside(folder) == []
         # It was hard: both reads and writes met faults, and what failed was asked for again alone.
         met = {name: vendor.stats(name)["faults"] for name in (QUERY, DELETE)}
         assert all(sum(one.values()) >= 2 for one in met.values()), met
-        assert vendor.calls(QUERY) <= 2 * (12 + 4) + sum(met[QUERY].values())
+        assert vendor.calls(QUERY) <= 2 * (6 + 4) + sum(met[QUERY].values())
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,6 @@ def test_a_page_that_fails_is_asked_for_again_alone(vendor: Stream, tmp_path: Pa
     assert asked_for[1] == asked_for[2] != asked_for[0]
 
 
-@pytest.mark.xfail(strict=True, reason="what a reconciliation repeats is not counted as repeated")
 def test_calls_that_were_made_again_are_counted_as_repeated(vendor: Stream, tmp_path: Path) -> None:
     pages: list[str] = []
 
@@ -264,6 +263,12 @@ def test_what_still_differs_after_the_writes_is_told_and_holds_the_launch(
             again = folder.run("--base-url", honest.url)
         assert again.code == 0, again.err
         assert vendor.calls(CREATE) == launches + 1
+    else:
+        # What the last run told does not stand beside what this one tells.
+        again = folder.run("--diff-out", "diff", "--base-url", vendor.url)
+        assert again.code == 0, again.err
+        assert sorted(one.name for one in (tmp_path / "diff").iterdir()) == ["added.csv", "removed.csv"]
+        assert read_ids(tmp_path / "diff" / "removed.csv") == numbered(range(3))
 
 
 def test_targets_that_others_change_meanwhile_are_drift_and_no_error(vendor: Stream, tmp_path: Path) -> None:
@@ -286,7 +291,7 @@ def test_targets_that_others_change_meanwhile_are_drift_and_no_error(vendor: Str
 
 @pytest.mark.parametrize(("verify", "asks"), [("sample", 60), ("off", 0)])
 def test_the_last_look_is_as_thorough_as_asked_for(vendor: Stream, tmp_path: Path, verify: str, asks: int) -> None:
-    remote, desired = numbered(range(200)), numbered(range(10, 260))
+    remote, desired = numbered(range(200)), numbered(range(10, 250))
     extra = f'[guard]\nverify = "{verify}"\n'
     folder = own_segment_job(tmp_path, vendor, remote, desired, extra=extra)
     pages, asked = vendor.calls(QUERY), vendor.calls(EXISTS)

@@ -63,7 +63,7 @@ def test_a_plan_shows_the_difference_and_changes_nothing(vendor: Stream, tmp_pat
     assert {name: one["limit"] for name, one in found["endpoints"].items()}[DELETE] == "6/min"
     assert found["bottleneck"] == QUERY
     assert found["eta_s"] == pytest.approx(sum(one["duration_s"] for one in found["endpoints"].values()), abs=0.3)
-    assert found["problems"] == found["warnings"] == []
+    assert found["problems"] == []
 
     words = folder.command("plan", "job.toml")
     assert words.code == 0
@@ -165,6 +165,16 @@ WRONG = {
         {"desired.csv": "id\na\n"},
         ["segment.all_users", "lets the vendor choose the targets"],
     ),
+    "an id by rows": (
+        '[segment]\nid = "a${country}"\n' + DESIRED,
+        {"desired.csv": "id\na\n"},
+        ["segment.id", "no ${column} can stand here"],
+    ),
+    "a name by rows": (
+        '[segment]\nname = "${country}"\ncreate = true\n' + DESIRED,
+        {"desired.csv": "id\na\n"},
+        ["segment.name", "no ${column} can stand here"],
+    ),
     "no segment": (DESIRED, {"desired.csv": "id\na\n"}, ["[desired] is brought into a [segment]"]),
     "match": (TARGET + DESIRED + 'match = "email"\n', {"desired.csv": "id\na\n"}, ["desired.match"]),
     "missing": (
@@ -212,6 +222,9 @@ def test_several_accounts_or_a_cut_list_are_refused(vendor: Stream, tmp_path: Pa
     cut = folder.run("--limit", "1")
     assert cut.code == 2
     assert "what it left out would be removed" in cut.err
+    planned = folder.command("plan", "job.toml", "--limit", "1")
+    assert planned.code == 2
+    assert "what it left out would be removed" in planned.err
     text = folder.file.read_text("utf-8")
     lines = text[text.index("[account]\n") : text.index("[segment]")].removeprefix("[account]\n")
     two = text.replace(f"[account]\n{lines}", f"[account.a]\n{lines}[account.b]\n{lines}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end import jobs
-from tests.end_to_end.segments import figures
+from tests.end_to_end.segments import figures, near
 from tests.end_to_end.vendor import Folder, Vendor
 
 SIZE = 320
@@ -41,7 +41,7 @@ def vendor() -> Iterator[Vendor]:
 
 
 def job(path: Path, vendor: Vendor, desired: list[str], *, text: str = TEXT) -> Folder:
-    folder = jobs.folder_of(path, vendor, jobs.head(vendor) + text + LIMITS)
+    folder = near(jobs.folder_of(path, vendor, jobs.head(vendor) + text + LIMITS))
     folder.csv("desired.csv", "id", ([one] for one in desired))
     return folder
 
@@ -69,6 +69,12 @@ def test_a_difference_is_written_to_files_and_is_exit_3(vendor: Vendor, tmp_path
     assert words.code == 3
     assert "unnamed     1 targets lack the field that is compared" in words.err
     assert ids(tmp_path / "elsewhere" / "added.csv") == ["customer-new"]
+
+
+def test_an_emulated_run_writes_no_files(vendor: Vendor, tmp_path: Path) -> None:
+    done = job(tmp_path, vendor, NAMES[:5]).run("--emulate")
+    assert done.code == 3, done.err
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["desired.csv", "job.toml"]
 
 
 def test_no_difference_is_exit_0(vendor: Vendor, tmp_path: Path) -> None:

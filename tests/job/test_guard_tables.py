@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulksend.errors import JobError
+from bulksend.job.file import load_job
 from bulksend.job.spec import SHRINK_MOST, Amount, Guard, share
+from bulksend.model import Account
 from bulksend.reconcile.difference import Difference
 from bulksend.reconcile.guards import is_drift, reasons
 
@@ -213,8 +216,14 @@ def test_an_empty_list(allow, why):
     assert refused(difference(desired=0, added=0, removed=1000), 1000, allow_empty=allow) == why
 
 
-def test_an_empty_list_against_an_empty_segment_is_no_difference():
-    assert refused(difference(0, 0, 0, 0), 1000, max_remove=Amount(0.0, 0)) == []
+@pytest.mark.parametrize("is_absent", [False, True])
+@pytest.mark.parametrize("changes", [False, True])
+def test_an_empty_list_is_refused_also_where_there_is_nothing_to_remove(is_absent, changes):
+    nothing = difference(0, 0, 0, 0, is_absent=is_absent)
+    (said,) = reasons(nothing, Guard(), desired_before=None, changes=changes)
+    assert said.startswith("allow_empty: the desired list has no ids")
+    assert refused(nothing, 1000, max_remove=Amount(0.0, 0)) == ["allow_empty"]
+    assert refused(nothing, 1000, max_remove=Amount(0.0, 0), allow_empty=True) == []
 
 
 @pytest.mark.parametrize(
@@ -314,3 +323,63 @@ def test_drift_is_half_a_percent_rounded_up(of):
     bound = -(-of // 200)
     assert is_drift(bound, of)
     assert not is_drift(bound + 2, of), "one more may be the rounding of a float"
+
+
+# Which segment it is
+
+TREE = {
+    "job": "sale",
+    "account": {"provider": "stream", "api_key": "k", "api_secret": "env:X"},
+    "desired": {"from": "ids.csv", "key": "id"},
+}
+ACCOUNT = Account("-", "stream", "https://x.test", {"api_key": "k"}, {})
+
+
+def segment_of(**segment: object) -> str | None:
+    return load_job({**TREE, "segment": segment}).segment_id(ACCOUNT)
+
+
+def test_dollars_in_the_id_of_a_segment_stand_for_themselves():
+    assert segment_of(id="vip") == "vip"
+    assert segment_of(id="of $${you}") == "of ${you}"
+    assert segment_of(id="5 $") == "5 $"
+    assert segment_of(name="of $${you}", create=True) != segment_of(name="of you", create=True)
+
+
+@pytest.mark.parametrize("segment", [{"id": "of ${you}"}, {"name": "${you}", "create": True}])
+def test_a_segment_with_a_list_is_not_one_for_each_row(segment):
+    with pytest.raises(JobError, match=r"no \$\{column\} can stand here"):
+        segment_of(**segment)
+
+
+# A launch that goes elsewhere
+
+LAUNCH = {"sender_id": "u", "message_template": {"text": "Hi"}}
+
+
+def notes_of(tree: dict[str, object]) -> list[str]:
+    loaded = load_job({"job": "sale", "account": {"provider": "stream", "api_key": "k", "api_secret": "env:X"}, **tree})
+    return [one.text for one in loaded.provider.notes(loaded.tables, sends=1, chunk=None)]
+
+
+@pytest.mark.parametrize(
+    ("segment", "launch", "is_told"),
+    [
+        ({"id": "vip"}, {}, False),
+        ({"id": "vip"}, {"segment_ids": ["vip"]}, False),
+        ({"id": "vip"}, {"segment_ids": ["other", "${segment.id}"]}, False),
+        ({"id": "vip"}, {"segment_ids": ["other"]}, True),
+        ({"id": "vip"}, {"user_ids": ["a"]}, True),
+        ({"name": "n", "create": True}, {}, False),
+        ({"name": "n", "create": True}, {"segment_ids": ["${segment.id}"]}, False),
+        ({"name": "n", "create": True}, {"segment_ids": ["other"]}, True),
+    ],
+)
+def test_stream_launch_that_goes_to_another_segment_is_told(segment, launch, is_told):
+    desired = {"from": "ids.csv", "key": "id"}
+    found = notes_of({"segment": segment, "desired": desired, "launch": {**LAUNCH, **launch}})
+    assert found == (["goes to another audience than the job's [segment]"] if is_told else [])
+
+
+def test_stream_job_without_a_launch_is_told_nothing_of_it():
+    assert notes_of({"segment": {"id": "vip"}, "desired": {"from": "ids.csv", "key": "id"}}) == []

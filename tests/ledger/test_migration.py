@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sqlite3
 import subprocess
 import sys
@@ -12,145 +11,14 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 
 from bulksend.errors import LedgerError, LedgerVersionError
 from bulksend.ledger import database
 from bulksend.ledger.base import Change, Counts, Intent, JobRecord, Member, Scope, SegmentRecord, SendRecord
-from bulksend.ledger.sqlite import SqliteLedger
 from bulksend.model import JobState, State
-from tests.simulated_time import InlineExecutor
-
-NOW = 1_800_000_000.0
-LATEST = 2
-
-VERSION_1 = """
--- The ledger of bulksend on SQLite, version 1. Of a row only its key and number stand here, never a payload.
-
-CREATE TABLE job (
-    id             INTEGER PRIMARY KEY,
-    name           TEXT    NOT NULL UNIQUE,
-    state          TEXT    NOT NULL CHECK (state IN ('running', 'done', 'incomplete', 'stopped', 'refused')),
-    holder         TEXT,
-    vendor         TEXT,
-    started_at     REAL,
-    finished_at    REAL,
-    rows           INTEGER NOT NULL DEFAULT 0,
-    sends          INTEGER NOT NULL DEFAULT 0,
-    -- Kept by every commit that changes a send, so that status never counts ten million rows.
-    accepted       INTEGER NOT NULL DEFAULT 0,
-    rejected       INTEGER NOT NULL DEFAULT 0,
-    unknown        INTEGER NOT NULL DEFAULT 0,
-    sending        INTEGER NOT NULL DEFAULT 0,
-    stop_requested INTEGER NOT NULL DEFAULT 0,
-    summary        TEXT    NOT NULL DEFAULT '{}'
-) STRICT;
-
-CREATE TABLE send (
-    job_id      INTEGER NOT NULL REFERENCES job (id),
-    scope       TEXT    NOT NULL CHECK (scope IN ('send', 'account')),
-    key         TEXT    NOT NULL,
-    account     TEXT    NOT NULL,
-    row         INTEGER NOT NULL,
-    step        INTEGER NOT NULL,
-    state       TEXT    NOT NULL CHECK (state IN ('pending', 'sending', 'accepted', 'rejected', 'unknown')),
-    attempts    INTEGER NOT NULL,
-    repeats     INTEGER NOT NULL DEFAULT 0,
-    fingerprint INTEGER NOT NULL,
-    refs        TEXT    NOT NULL DEFAULT '[]',
-    reason      TEXT,
-    status      INTEGER,
-    at          REAL    NOT NULL,
-    PRIMARY KEY (job_id, scope, key)
-) STRICT, WITHOUT ROWID;
-
--- Small at all times: what is in flight, and what a person may want to see.
-CREATE INDEX send_open ON send (job_id, state, scope, key) WHERE state <> 'accepted';
-
-CREATE TABLE member (
-    job_id INTEGER NOT NULL REFERENCES job (id),
-    key    TEXT    NOT NULL,
-    chunk  TEXT    NOT NULL,
-    number INTEGER NOT NULL,
-    PRIMARY KEY (job_id, key)
-) STRICT, WITHOUT ROWID;
-
-CREATE INDEX member_number ON member (job_id, number, key, chunk);
-
--- One token bucket per account and endpoint, shared by every process on this ledger: `next_at` is when the next
--- token that nobody has leased yet falls due.
-CREATE TABLE bucket (
-    identity     TEXT NOT NULL,
-    endpoint     TEXT NOT NULL,
-    next_at      REAL NOT NULL,
-    paused_at    REAL NOT NULL DEFAULT 0,
-    paused_until REAL NOT NULL DEFAULT 0,
-    PRIMARY KEY (identity, endpoint)
-) STRICT, WITHOUT ROWID;
-"""
-
-CONTENT = """
-INSERT INTO job (id, name, state, holder, vendor, started_at, finished_at, rows, sends, accepted, rejected, unknown,
-                 sending, stop_requested, summary)
-VALUES (1, 'spring', 'done', NULL, 'insider https://real', 100.5, 160.25, 300, 3, 2, 1, 0, 0, 0, '{"job": "spring"}'),
-       (2, 'summer', 'running', 'a process that died', NULL, 200, NULL, 4, 4, 0, 0, 1, 1, 1, '{}');
-
-INSERT INTO send (job_id, scope, key, account, row, step, state, attempts, repeats, fingerprint, refs, reason, status,
-                  at)
-VALUES (1, 'account', 'create', 'default', 0, 1, 'accepted', 1, 0, 5, '["25696"]', NULL, 200, 101),
-       (1, 'send', 'chunk-1', 'default', 1, 1, 'accepted', 2, 1, 11, '["25696", "169"]', NULL, 200, 102),
-       (1, 'send', 'chunk-2', 'default', 2, 1, 'accepted', 1, 0, 12, '["170"]', NULL, 200, 103),
-       (1, 'send', 'chunk-3', 'default', 3, 0, 'rejected', 1, 0, 13, '[]', 'too long', 400, 104),
-       (2, 'send', 'a', 'blue', 1, 0, 'unknown', 1, 1, -7, '[]', 'a timeout', NULL, 201),
-       (2, 'send', 'b', 'blue', 2, 0, 'pending', 1, 0, 8, '[]', 'HTTP 429', 429, 202),
-       (2, 'send', 'c', 'blue', 3, 0, 'sending', 1, 0, 9, '[]', NULL, NULL, 203);
-
-INSERT INTO member (job_id, key, chunk, number)
-VALUES (1, 'x', 'chunk-1', 1), (1, 'y', 'chunk-1', 1), (1, 'z', 'chunk-2', 2), (1, 'ü', 'chunk-3', 3);
-
-INSERT INTO bucket (identity, endpoint, next_at, paused_at, paused_until)
-VALUES ('insider|acme', 'insider.launch', 1800000000.5, 0, 0),
-       ('insider|acme', 'insider.create', 0, 1799999990, 1800000020);
-"""
-TABLES = ("job", "send", "member", "bucket")
-
-
-def make_old(path: Path) -> None:
-    """Make a ledger as version 1 made it."""
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("PRAGMA journal_mode = WAL")
-        schema = re.sub("--.*", "", VERSION_1)  # version 1 left them out too
-        db.executescript(f"BEGIN; {schema}; {CONTENT}")
-        db.execute("PRAGMA application_id = 1651862635")  # "bulk"
-        db.execute("PRAGMA user_version = 1")
-        db.commit()
-
-
-def rows(path: Path, statement: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(path)) as db:
-        return db.execute(statement).fetchall()
-
-
-def content(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    return {table: rows(path, f"SELECT * FROM {table} ORDER BY 1, 2, 3") for table in TABLES}
-
-
-def version(path: Path) -> int:
-    return int(rows(path, "PRAGMA user_version")[0][0])
-
-
-def shape(path: Path) -> dict[str, str | None]:
-    """Return the statement that made each table and index."""
-    found = rows(path, "SELECT name, sql FROM sqlite_schema")
-    return {name: sql and " ".join(sql.split()) for name, sql in found}
-
-
-async def opened(path: Path, *, create: bool) -> SqliteLedger:
-    ledger = SqliteLedger(path, executor=InlineExecutor(), wall=lambda: NOW)
-    assert await ledger.open(create=create)
-    return ledger
+from tests.ledger.old import LATEST, NOW, TABLES, content, make_old, opened, rows, shape, version
 
 
 def test_all_that_stands_in_an_old_ledger_stands_in_the_new_one(tmp_path: Path) -> None:
@@ -204,12 +72,16 @@ def test_all_that_stands_in_an_old_ledger_stands_in_the_new_one(tmp_path: Path) 
         assert await ledger.find_segment("stream|acme", "vip") is None
         await ledger.finish_segment("stream|acme", "vip", desired=5, fingerprint="f", job="summer")
         assert await ledger.find_segment("stream|acme", "vip") == SegmentRecord(5, "f", "summer", NOW)
-        assert [await ledger.use_override("stream|acme", "vip", hash="h") for _ in "12"] == [True, False]
+        assert [await ledger.use_override("stream|acme", "vip", hash="h", by=one) for one in "12"] == [True, False]
+        await ledger.save_history(job.id, 5.0, "{}")
+        name = await ledger.id()
         await ledger.lock_segment("stream|acme", "vip", "the next")
         await ledger.close()
 
         again = await opened(path, create=True)
         assert await again.find_segment("stream|acme", "vip") == SegmentRecord(5, "f", "summer", NOW)
+        assert (await again.overrides("stream|acme", "vip"), await again.id()) == (1, name)
+        assert await again.histories(job.id) == ["{}"]
         await again.close()
 
     asyncio.run(main())
@@ -240,7 +112,11 @@ def test_a_migrated_ledger_has_the_shape_of_a_new_one(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert shape(tmp_path / "old.db") == shape(tmp_path / "new.db")
-    assert set(shape(tmp_path / "new.db")) - set(old) == {"segment", "override", "history", "sqlite_autoindex_history_1"}
+    made = {"segment", "override", "history", "sqlite_autoindex_history_1", "ledger"}
+    assert set(shape(tmp_path / "new.db")) - set(old) == made
+    names = {rows(tmp_path / name, "SELECT id FROM ledger")[0][0] for name in ("old.db", "new.db")}
+    assert len(names) == 2
+    assert all(len(one) == 32 for one in names)
     for pragma in ("application_id", "user_version", "journal_mode"):
         assert rows(tmp_path / "old.db", f"PRAGMA {pragma}") == rows(tmp_path / "new.db", f"PRAGMA {pragma}")
 
@@ -250,7 +126,7 @@ def test_a_migration_that_fails_half_way_leaves_the_old_ledger(tmp_path: Path, m
     make_old(path)
     before, old = content(path), shape(path)
     steps = database._steps(1)
-    assert len(steps) == 3
+    assert len(steps) == 5
     # After everything that changes the file.
     monkeypatch.setattr(database, "_steps", lambda _version: [*steps, "DELETE FROM member", "SELECT nonsense"])
 
@@ -301,7 +177,8 @@ async def main():
     ledger = SqliteLedger(Path(sys.argv[1]))
     try:
         await ledger.open(create=sys.argv[2] == "create")
-        print((await ledger.find_job("spring")).counts.accepted, await ledger.use_override("i", "s", hash="h"))
+        accepted = (await ledger.find_job("spring")).counts.accepted
+        print(accepted, await ledger.use_override("i", "s", hash="h", by=sys.argv[3]))
     except Exception as wrong:
         print(type(wrong).__name__, wrong)
     finally:
@@ -319,8 +196,8 @@ def open_while_locked(
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         try:
-            for one in create:
-                command = [sys.executable, "-c", OPENER, str(path), "create" if one else "read"]
+            for number, one in enumerate(create):
+                command = [sys.executable, "-c", OPENER, str(path), "create" if one else "read", str(number)]
                 processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             for process in processes:
                 assert process.stdout is not None

@@ -67,7 +67,7 @@ def test_a_segment_is_known_from_its_first_finish_on_and_the_last_one_stands(tmp
 
     async def first(ledger: SqliteLedger) -> None:
         assert await ledger.find_segment(*VIP) is None
-        assert await ledger.use_override(*VIP, hash="0badcafe")
+        assert await ledger.use_override(*VIP, hash="0badcafe", by="first")
         assert await ledger.find_segment(*VIP) is None, "an override is no reconciliation"
         await ledger.finish_segment(*VIP, desired=0, fingerprint="none", job="sync-1")
         assert await ledger.find_segment(*VIP) == SegmentRecord(0, "none", "sync-1", NOW)
@@ -77,7 +77,7 @@ def test_a_segment_is_known_from_its_first_finish_on_and_the_last_one_stands(tmp
     async def second(ledger: SqliteLedger) -> None:
         record = SegmentRecord(desired=10_000_000, fingerprint="many", job="sync-2", finished_at=NOW + 60)
         assert await ledger.find_segment(*VIP) == record
-        assert not await ledger.use_override(*VIP, hash="0badcafe"), "a finish keeps what was used"
+        assert not await ledger.use_override(*VIP, hash="0badcafe", by="second"), "a finish keeps what was used"
 
     with_ledger(path, first, clock)
     with_ledger(path, second, clock)
@@ -102,8 +102,8 @@ def test_what_is_said_of_a_segment_is_committed_when_the_call_returns(tmp_path: 
         other = sqlite3.connect(path)
         await ledger.finish_segment(*VIP, desired=7, fingerprint="f", job="a")
         assert other.execute("SELECT desired FROM segment").fetchall() == [(7,)]
-        await ledger.use_override(*VIP, hash="0badcafe")
-        assert other.execute("SELECT hash, at FROM override").fetchall() == [("0badcafe", NOW)]
+        await ledger.use_override(*VIP, hash="0badcafe", by="first")
+        assert other.execute("SELECT hash, by, at FROM override").fetchall() == [("0badcafe", "first", NOW)]
         other.close()
 
     with_ledger(path, check)
@@ -116,7 +116,7 @@ def test_a_ledger_that_was_removed_or_closed_records_nothing_of_a_segment(tmp_pa
         with pytest.raises(LedgerError, match=match):
             await ledger.finish_segment(*VIP, desired=1, fingerprint="f", job="a")
         with pytest.raises(LedgerError, match=match):
-            await ledger.use_override(*VIP, hash="0badcafe")
+            await ledger.use_override(*VIP, hash="0badcafe", by="first")
         with pytest.raises(LedgerError, match=match):
             await ledger.lock_segment(*VIP, "the test")
 
@@ -142,15 +142,47 @@ def test_an_override_counts_once_however_many_came_between(tmp_path: Path) -> No
     path = tmp_path / "a.db"
 
     async def check(ledger: SqliteLedger) -> None:
-        assert [await ledger.use_override(*VIP, hash=one) for one in "abcabc"] == [True] * 3 + [False] * 3
-        assert await ledger.use_override(STREAM, "another", hash="a")
-        assert await ledger.use_override("batch|elsewhere", "vip", hash="a")
+        used = [await ledger.use_override(*VIP, hash=one, by=str(at)) for at, one in enumerate("abcabc")]
+        assert used == [True] * 3 + [False] * 3
+        assert await ledger.use_override(STREAM, "another", hash="a", by="0")
+        assert await ledger.use_override("batch|elsewhere", "vip", hash="a", by="0")
 
     async def later(ledger: SqliteLedger) -> None:
-        assert [await ledger.use_override(*VIP, hash=one) for one in "abcd"] == [False] * 3 + [True]
+        assert [await ledger.use_override(*VIP, hash=one, by="9") for one in "abcd"] == [False] * 3 + [True]
+        assert await ledger.overrides(*VIP) == 4
 
     with_ledger(path, check)
     with_ledger(path, later)
+
+
+def test_who_used_an_override_may_say_so_again_after_a_death(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+
+    async def check(ledger: SqliteLedger) -> None:
+        assert await ledger.use_override(*VIP, hash="a", by="mine")
+
+    async def later(ledger: SqliteLedger) -> None:
+        assert [await ledger.use_override(*VIP, hash="a", by=one) for one in ("mine", "other", "mine")] == [
+            True,
+            False,
+            True,
+        ]
+        assert await ledger.overrides(*VIP) == 1, "it was one override"
+
+    with_ledger(path, check)
+    with_ledger(path, later)
+
+
+def test_overrides_are_counted_by_segment(tmp_path: Path) -> None:
+    async def check(ledger: SqliteLedger) -> None:
+        counts = []
+        for where, one in ((VIP, "a"), (VIP, "b"), ((STREAM, "VIP"), "a"), (VIP, "a"), (("batch|x", "vip"), "c")):
+            await ledger.use_override(*where, hash=one, by=f"by {len(counts)}")
+            counts.append(await ledger.overrides(*VIP))
+        assert counts == [1, 2, 2, 2, 2]
+        assert await ledger.overrides("nobody's", "vip") == 0
+
+    with_ledger(tmp_path / "a.db", check)
 
 
 def test_of_many_that_use_one_override_at_once_one_may(tmp_path: Path) -> None:
@@ -161,7 +193,9 @@ def test_of_many_that_use_one_override_at_once_one_may(tmp_path: Path) -> None:
         for ledger in ledgers:
             await ledger.open(create=True)
         for one in "abcdefgh":
-            won = await asyncio.gather(*(ledger.use_override(*VIP, hash=one) for ledger in ledgers))
+            won = await asyncio.gather(
+                *(ledger.use_override(*VIP, hash=one, by=str(at)) for at, ledger in enumerate(ledgers))
+            )
             assert won.count(True) == 1
         for ledger in ledgers:
             await ledger.close()
@@ -339,7 +373,8 @@ def test_a_segment_of_any_name_is_locked_and_found_again(
         await ledger.lock_segment(STREAM, segment, "the test")
         await ledger.finish_segment(STREAM, segment, desired=1, fingerprint="f", job="a")
         assert await ledger.find_segment(STREAM, segment) == SegmentRecord(1, "f", "a", NOW)
-        assert await ledger.use_override(STREAM, segment, hash="a")
+        assert await ledger.use_override(STREAM, segment, hash="a", by="mine")
+        assert await ledger.overrides(STREAM, segment) == 1
         await ledger.unlock_segment(STREAM, segment)
 
     with_ledger(tmp_path_factory.mktemp("ledger") / "a.db", check)

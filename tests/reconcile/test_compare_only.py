@@ -14,7 +14,8 @@ from bulksend.engine.limiter import StoppedError
 from bulksend.errors import JobError, RunError
 from bulksend.event import EventName
 from bulksend.model import Call, Lost, NotSent, Reply
-from tests.reconcile.rig import SEGMENT, Asked, Rig, reconcile
+from tests.reconcile.rig import Rig, reconcile
+from tests.reconcile.vendor import SEGMENT, Asked
 
 
 @dataclass

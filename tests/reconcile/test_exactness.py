@@ -16,10 +16,11 @@ from bulksend.job.desired import sort_desired
 from bulksend.reconcile import comparison, merge, unordered
 from bulksend.reconcile.difference import Line, Mark
 from bulksend.reconcile.merge import Merge, OutOfOrderError
-from tests.reconcile.rig import COLLATIONS, ListBlocks, Rig, Vendor, a_folder, hash_of, reconcile
+from tests.reconcile.rig import ListBlocks, Rig, a_folder, hash_of, reconcile
+from tests.reconcile.vendor import COLLATIONS, Vendor
 
-FEW = settings(max_examples=45, deadline=None)
-MANY = settings(max_examples=120, deadline=None)
+FEW = settings(max_examples=30, deadline=None)
+MANY = settings(max_examples=80, deadline=None)
 
 near = st.text("aAbB01-_ '\"é\ud7ff\ue000\uffff\U0001f600\U0010ffff", min_size=1, max_size=4)
 any_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from bulksend.errors import DeniedError, JobError, NetworkError, RunError
 from bulksend.event import EventName
-from bulksend.job.spec import Verify
 from bulksend.model import Reply
-from bulksend.reconcile import comparison, sync, writes
-from tests.reconcile.rig import SEGMENT, Rig, Vendor, reconcile
+from bulksend.reconcile import writes
+from tests.reconcile.rig import Rig, reconcile
+from tests.reconcile.vendor import SEGMENT, Vendor
 
 THERE = {f"{number:02}" for number in range(30)}
 WANTED = {one for one in THERE if int(one) % 5} | {"x1", "x2", "x3"}
@@ -60,6 +59,17 @@ def test_pages_without_end_end_the_run(folder, collation):
     assert "size says otherwise" in str(wrong)
     assert not written(vendor)
     assert len(vendor.calls) < 250
+
+
+@pytest.mark.parametrize("collation", ["code point", "reversed"])
+def test_empty_pages_without_end_end_the_run_where_no_size_is_known(folder, collation):
+    vendor = Vendor(set(THERE), collation=collation, is_endless=True, size=None)
+    vendor.circle_at = None
+    wrong = failing(folder, vendor, page=100)
+    assert isinstance(wrong, RunError)
+    assert "size says otherwise" in str(wrong) or "circle" in str(wrong)
+    assert not written(vendor)
+    assert len(vendor.calls) < 60
 
 
 def test_pages_smaller_than_a_tenth_of_what_was_asked_for_are_no_endless_ones(folder):
@@ -131,7 +141,6 @@ def test_a_segment_that_is_made_later_leaves_no_file_open(folder):
     reconcile(folder, Vendor(set(), is_there=False), WANTED, may_be_absent=True, until="found", **PAGES)
 
 
-@pytest.mark.xfail(strict=True, reason="_resumable opens found.jsonl, run opens it again where there are no ranges")
 def test_a_segment_that_was_made_later_leaves_no_file_open_when_it_is_gone_on_with(folder):
     with warnings.catch_warnings(action="ignore"):
         reconcile(folder, Vendor(set(), is_there=False), WANTED, may_be_absent=True, until="found", **PAGES)
@@ -157,6 +166,17 @@ def test_what_is_never_answered_ends_the_run(folder, fault, first):
     vendor.faults = {}
     reconcile(folder, vendor, WANTED, later_s=50.0, **PAGES)
     assert vendor.targets == WANTED
+
+
+@pytest.mark.parametrize("faults", [{}, {1: "500"}, {2: "reset", 3: "html", 5: "429", 14: "lost"}])
+def test_what_is_repeated_is_counted_and_told(folder, faults):
+    vendor = Vendor(set(THERE), faults=faults)
+    rig = reconcile(folder, vendor, WANTED, **PAGES)
+    assert rig.caller.retried == len(faults)
+    assert sum(one.retried for one in rig.caller.stats.values()) == len(faults)
+    told = [one for one in rig.told_of_calls if one.name is EventName.SEND_RETRIED]
+    assert [one.endpoint for one in told] == [f"stream.{vendor.calls[number - 1].name}" for number in sorted(faults)]
+    assert rig.caller.calls == len(vendor.calls)
 
 
 def test_a_vendor_that_cannot_be_reached(folder):
@@ -206,143 +226,6 @@ def test_another_segment_than_the_one_that_was_asked_for(folder):
     vendor = Says(set(THERE))
     vendor.said = "segment.get", Reply(200, {}, b'{"segment":{"id":"other","size":3},"duration":"1ms"}')
     assert isinstance(failing(folder, vendor), RunError)
-
-
-# Changed by others
-
-
-@pytest.mark.parametrize("page", [1, 3, 100])
-@pytest.mark.parametrize("span", [4, 1000])
-def test_what_others_change_while_pages_are_read_is_drift_or_put_right(folder, monkeypatch, page, span):
-    """Where the change is after the page that is read next, it is part of the difference; where it is before, drift."""
-    monkeypatch.setattr(comparison, "SPAN_TARGETS", span)
-    monkeypatch.setattr(comparison, "PAGES_SPARE", 1000)
-    for at in range(2, 10):
-        vendor = Vendor(set(THERE), others={at: lambda targets: (targets.discard("01"), targets.update({"00a", "zz"}))})
-        path = folder / str(at)
-        path.mkdir()
-        rig = reconcile(path, vendor, WANTED, page=page)
-        assert rig.verified is not None
-        assert rig.verified.left == 0
-        wrong = vendor.targets ^ WANTED
-        assert wrong <= {"01", "00a", "zz"}
-        looks = [one.number for one in rig.in_phase["verify"] if one.name == "targets.query"]
-        if at <= looks[0]:
-            assert rig.verified.drift == len(wrong)
-        assert not rig.verified.missing
-        assert not rig.verified.extra
-        again = reconcile(path, vendor, WANTED, later_s=50.0, page=page)
-        assert again.verified is not None
-        assert vendor.targets == WANTED
-
-
-@pytest.mark.parametrize("collation", ["code point", "reversed"])
-def test_what_others_change_between_both_looks_is_drift(folder, collation):
-    vendor = Vendor(set(THERE), collation=collation)
-    rig = reconcile(folder, vendor, WANTED, until="applied", **PAGES)
-    vendor.targets = vendor.targets - {"01", "02"} | {"y"}
-    rig = reconcile(folder, vendor, WANTED, later_s=50.0, **PAGES)
-    assert rig.verified is not None
-    assert (rig.verified.left, rig.verified.drift) == (0, 3)
-    assert rig.told(EventName.SEGMENT_VERIFIED) == [{"count": 0, "drift": 3}]
-
-
-SWALLOWED = frozenset({"x1", "x3", "05"})
-
-
-@pytest.mark.parametrize("collation", ["code point", "reversed"])
-def test_what_the_vendor_swallows_is_left(folder, collation):
-    """Two additions and a removal are answered well, and did nothing; somebody else's change is told apart."""
-    vendor = Vendor(set(THERE), collation=collation, swallows=SWALLOWED)
-    reconcile(folder, vendor, WANTED, until="applied", **PAGES)
-    vendor.targets = vendor.targets | {"y"}
-    rig = reconcile(folder, vendor, WANTED, later_s=50.0, **PAGES)
-    assert rig.verified is not None
-    assert (rig.verified.left, rig.verified.drift) == (3, 1)
-    assert (list(rig.verified.missing), list(rig.verified.extra)) == (["x1", "x3"], ["05"])
-    assert not rig.folder.exists()
-
-
-def test_what_is_left_is_counted_whole_though_it_is_held_in_parts(folder, monkeypatch):
-    monkeypatch.setattr(sync, "TOLD_MOST", 2)
-    wanted = {f"x{number}" for number in range(9)}
-    vendor = Vendor({"a", "b", "c"}, swallows=frozenset(wanted | {"a", "b", "c"}))
-    rig = reconcile(folder, vendor, wanted, page=1)
-    assert rig.verified is not None
-    assert (rig.verified.left, rig.verified.drift) == (12, 0)
-    assert len(rig.verified.missing) == len(rig.verified.extra) == 2
-
-
-@pytest.mark.parametrize(
-    ("verify", "left", "drift", "calls"),
-    [
-        (Verify.FULL, 3, 1, {"segment.get", "targets.query"}),
-        (Verify.SAMPLE, 3, None, {"targets.exists"}),
-        (Verify.OFF, 0, None, set()),
-    ],
-)
-def test_how_the_result_is_looked_at(folder, verify, left, drift, calls):
-    vendor = Vendor(set(THERE), swallows=SWALLOWED)
-    reconcile(folder, vendor, WANTED, until="applied", **PAGES)
-    vendor.targets = vendor.targets | {"y"}
-    rig = reconcile(folder, vendor, WANTED, verify=verify, later_s=50.0, **PAGES)
-    assert rig.verified is not None
-    assert (rig.verified.left, rig.verified.drift) == (left, drift)
-    assert {one.name for one in rig.in_phase["verify"]} == calls
-
-
-@pytest.mark.parametrize("verify", Verify)
-def test_nothing_is_looked_at_again_where_nothing_was_changed(folder, verify):
-    vendor = Vendor(set(WANTED))
-    rig = reconcile(folder, vendor, WANTED, verify=verify, **PAGES)
-    assert rig.verified is not None
-    assert (rig.verified.left, rig.verified.drift) == (0, 0)
-    assert rig.in_phase["apply"] == rig.in_phase["verify"] == []
-
-
-UNEVEN = pytest.mark.xfail(strict=True, reason="every is rounded down: of 99 ids the last 49 are never asked for")
-
-
-@pytest.mark.parametrize(
-    "number",
-    [
-        1,
-        49,
-        50,
-        51,
-        pytest.param(99, marks=UNEVEN),
-        100,
-        101,
-        *(pytest.param(n, marks=UNEVEN) for n in (149, 160)),
-        500,
-    ],
-)
-def test_a_sample_is_of_fifty_of_each_side_spread_over_all(folder, number):
-    wanted = {f"n{one:04}" for one in range(number)}
-    there = {f"o{one:04}" for one in range(number)}
-    vendor = Vendor(set(there))
-    rig = reconcile(folder, vendor, wanted, verify=Verify.SAMPLE, page=100, block=50)
-    asked = [one.body["path"].rpartition("/")[2] for one in rig.in_phase["verify"]]
-    for letter in ("n", "o"):
-        numbers = sorted(int(one[1:]) for one in asked if one[0] == letter)
-        assert len(set(numbers)) == len(numbers) == min(number, 50)
-        # No stretch without one is much longer than it has to be, and none is at the end.
-        steps = [one - before for before, one in pairwise([*numbers, number])]
-        assert max(steps) <= -(-number // 50) + 1
-    assert rig.verified is not None
-    assert (rig.verified.left, rig.verified.drift) == (0, None)
-
-
-def test_a_sample_is_asked_for_by_paths_of_every_kind(folder):
-    strange = {"a/b", "a?b", "a#b", "%2F", "é", "\U0001f600", " ", "..", ".", "{ref}", "{target}", "x" * 255, "a\nb"}
-    vendor = Vendor({"old"}, swallows=frozenset(strange))
-    rig = reconcile(folder, vendor, strange, verify=Verify.SAMPLE)
-    assert rig.verified is not None
-    assert set(rig.verified.missing) == strange - {".", ".."}
-    vendor = Vendor({"old"})
-    rig = reconcile(folder, vendor, strange, verify=Verify.SAMPLE)
-    assert rig.verified is not None
-    assert rig.verified.left == 0
 
 
 # Writes

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,137 +11,30 @@ import pytest
 
 from bulksend.engine.limiter import StoppedError
 from bulksend.errors import RunError
+from bulksend.event import EventName
 from bulksend.job.spec import Verify
-from bulksend.model import Reply
-from bulksend.reconcile import comparison, journal, merge, writes
-from bulksend.reconcile.difference import Line, of_kind
-from bulksend.reconcile.journal import Journal
-from bulksend.reconcile.writes import batches
-from tests.reconcile.rig import Asked, Rig, Vendor, a_folder, reconcile
-
-DAY_S = 86_400.0
-CUT: dict[str, Any] = {"block": 2, "page": 4, "adds": 3, "removes": 2}
-THERE = {f"{number:02}" for number in range(16)} | {"a", "B"}
-WANTED = {f"{number:02}" for number in range(0, 16, 2)} | {"a", "B", "x1", "x2", "x3", "x4", "08b", "0"}
-ORDERS = ["code point", "casefold"]
+from bulksend.model import Limit, Reply
+from bulksend.reconcile import comparison, journal, merge
+from tests.reconcile.remains import (
+    CUT,
+    ORDERS,
+    THERE,
+    WANTED,
+    Camera,
+    finished_pages,
+    journals,
+    noted_batches,
+    pages_again,
+    state_of,
+)
+from tests.reconcile.rig import Rig, a_folder, reconcile
+from tests.reconcile.vendor import Vendor
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparison, "SPAN_TARGETS", 6)
     monkeypatch.setattr(merge, "LINE_IDS", 2)
-
-
-@dataclass
-class Shot:
-    """What a process that dies at a moment leaves: its files, and the segment."""
-
-    when: str
-    folder: Path
-    targets: set[str]
-
-
-@dataclass
-class Camera:
-    """Copies all files at every call, and at every moment where something goes to disk, whole and torn."""
-
-    rig_folder: Path
-    album: Path
-    vendor: Vendor
-    shots: list[Shot] = field(default_factory=list)
-    safe: dict[str, int] = field(default_factory=dict)
-    """By file, how many bytes surely are on disk."""
-    seen: set[str] = field(default_factory=set)
-
-    def call(self, when: str) -> None:
-        """Copy at a call."""
-        self.shoot(f"call {len(self.vendor.calls)} {when}")
-        notes = self.rig_folder / "written.txt"
-        if notes.exists() and (text := notes.read_bytes()):
-            self.shoot("a note torn", {notes: len(text) - 1})
-            self.shoot("a note's line torn", {notes: len(text) - text[::-1].index(b" ")})
-
-    def sync(self, fd: int) -> None:
-        """Copy before a file's bytes are safe: all, none or some of what is new may be there."""
-        path = Path(f"/proc/self/fd/{fd}").readlink()
-        if path.is_dir():
-            self.shoot("before the folder is safe")
-            return
-        old, new = self.safe.get(str(path), 0) if path.suffix == ".jsonl" else 0, path.stat().st_size
-        for size in sorted({new, new - 1, (old + new) // 2}):
-            if old <= size <= new:
-                self.shoot(f"{path.name} at {size} of {new}", {path: size})
-        self.safe[str(path)] = new
-
-    def shoot(self, when: str, torn: dict[Path, int] | None = None) -> None:
-        """Copy."""
-        copy = self.album / f"{len(self.shots):04}"
-        copy.mkdir()
-        if self.rig_folder.exists():
-            shutil.copytree(self.rig_folder, copy / "segment")
-        for path, size in (torn or {}).items():
-            os.truncate(copy / "segment" / path.relative_to(self.rig_folder), size)
-        files = {one: one.read_bytes() for one in sorted(copy.rglob("*")) if one.is_file()}
-        looks = repr([(one.relative_to(copy), data) for one, data in files.items()] + sorted(self.vendor.targets))
-        if looks in self.seen:
-            shutil.rmtree(copy)
-            return
-        self.seen.add(looks)
-        self.shots.append(Shot(when, copy, set(self.vendor.targets)))
-
-
-def journals(folder: Path) -> Iterator[list[Line]]:
-    """Yield the lines of the pages of each range, as far as they are whole."""
-    for path in sorted(folder.glob("pages-*.jsonl")):
-        copy = path.with_suffix(".copy")
-        shutil.copy(path, copy)
-        one = Journal(copy)
-        one.open()
-        one.close()
-        yield list(one.lines())
-        copy.unlink()
-
-
-def finished_pages(folder: Path) -> set[tuple[str | None, int]]:
-    """Return the cursors of the pages that are on disk; the first of a range has none, hence their number."""
-    found: set[tuple[str | None, int]] = set()
-    firsts = 0
-    for lines in journals(folder):
-        marks = [line.mark for line in lines if line.mark is not None]
-        firsts += bool(marks)
-        found |= {(mark.following, 0) for mark in marks[:-1]}
-    return found | ({(None, firsts)} if firsts else set())
-
-
-def pages_again(finished: set[tuple[str | None, int]], asked: list[Asked], ranges: int) -> set[str | None]:
-    """Return the finished pages that are asked for again."""
-    pages = [one for one in asked if one.name == "targets.query"]
-    again = {one.body["next"] for one in pages if "next" in one.body} & {cursor for cursor, _ in finished}
-    firsts = sum("next" not in one.body for one in pages)
-    done = max((number for cursor, number in finished if cursor is None), default=0)
-    return again | ({None} if done and firsts > ranges - done else set())
-
-
-def noted_batches(folder: Path) -> set[frozenset[str]]:
-    """Return the batches whose notes are on disk, as the ids that each holds."""
-    notes = folder / "written.txt"
-    if not notes.exists():
-        return set()
-    lines = [line for one in journals(folder) for line in one]
-    if (folder / "found.jsonl").exists() and (folder / "found.jsonl").stat().st_size:
-        one = Journal(folder / "found.jsonl")
-        lines = list(one.lines())
-    made = {
-        name: list(batches(of_kind(lines, add=name == "add"), CUT[size]))
-        for name, size in (("add", "adds"), ("remove", "removes"))
-    }
-    whole = notes.read_text().split("\n")[:-1]
-    return {frozenset(made[name][int(number)]) for name, number in (line.split(" ") for line in whole)}
-
-
-def state_of(folder: Path, name: str = "state.json") -> dict[str, Any]:
-    path = folder / name
-    return orjson.loads(path.read_bytes()) if path.exists() else {}
 
 
 def go_on(shot: Path, vendor: Vendor, **how: Any) -> Rig:
@@ -161,7 +51,7 @@ def go_on(shot: Path, vendor: Vendor, **how: Any) -> Rig:
     in_order = vendor.collation == "code point"
     if reading and (in_order or not reading["in_order"]):
         assert not pages_again(first, rig.in_phase["find"], len(reading["spans"])), "a finished page is read again"
-    if verifying:
+    if verifying and not verifying.get("has_ended"):
         assert not pages_again(second, rig.in_phase["verify"], len(verifying["spans"])), "so it is at the second look"
     if phase in ("known", "applying", "verifying"):
         assert rig.in_phase["find"] == [], "the difference is known"
@@ -307,135 +197,11 @@ def test_a_cursor_that_has_gone_stale_is_left(folder, monkeypatch, span, collati
         assert [one.name for one in rig.in_phase["find"]].count("segment.get") == 2, "it is begun anew, once"
 
 
-# Begun anew
-
-
-def begun_anew(rig: Rig) -> bool:
-    """Say whether the segment was read from its first page on."""
-    return [one.name for one in rig.in_phase["find"]][:1] == ["segment.get"]
-
-
-@pytest.mark.parametrize("until", ["found", "refused", "approved", "applied"])
-@pytest.mark.parametrize(
-    ("what", "how"),
-    [
-        ("an hour later", {"later_s": 3600.0}),
-        ("just within the day", {"later_s": DAY_S - 60}),
-        ("a day later", {"later_s": DAY_S + 60}),
-        ("the clock was set back", {"later_s": -60.0}),
-        ("another list", {"wanted": WANTED | {"y"}}),
-        ("another list of the same length", {"wanted": WANTED - {"0"} | {"y"}}),
-    ],
-)
-def test_what_is_too_old_or_about_another_list_is_begun_anew(folder, until, what, how):
-    how = dict(how)
-    wanted = how.pop("wanted", WANTED)
-    vendor = Vendor(set(THERE))
-    reconcile(folder, vendor, WANTED, until=until, **CUT)
-    # What the next run finds is not what the last one left.
-    vendor.targets = vendor.targets - {"02"} | {"zz"}
-    rig = reconcile(folder, vendor, wanted, **{"later_s": 50.0, **how}, **CUT)
-    goes_on = until != "refused" and what in ("an hour later", "just within the day")
-    assert begun_anew(rig) is not goes_on
-    if goes_on:
-        assert rig.verified is not None
-        assert rig.verified.drift == 2
-        assert vendor.targets == wanted - {"02"} | {"zz"}
-    else:
-        assert vendor.targets == wanted
-
-
-@pytest.mark.parametrize(("asked", "goes_on"), [(None, False), ("0" * 16, False), ("its own", True)])
-def test_what_was_refused_is_found_anew_unless_it_is_asked_for(folder, asked, goes_on):
-    vendor = Vendor(set(THERE))
-    first = reconcile(folder, vendor, WANTED, until="refused", **CUT)
-    assert vendor.targets == THERE
-    assert first.difference is not None
-    apply_hash = first.difference.hash if asked == "its own" else asked
-    rig = reconcile(folder, vendor, WANTED, apply_hash=apply_hash, later_s=50.0, **CUT)
-    assert begun_anew(rig) is not goes_on
-    assert rig.difference == first.difference
-    assert vendor.targets == WANTED
-
-
-def test_what_was_refused_half_way_is_gone_on_with_by_its_hash(folder, monkeypatch):
-    monkeypatch.setattr(writes, "IN_FLIGHT", 1)
-    vendor = Vendor(set(THERE))
-    stopped = reconcile(folder, vendor, WANTED, until="approved", **CUT)
-    vendor.stop_at = len(vendor.calls) + 4
-    reconcile(folder, vendor, WANTED, fails=True, later_s=10.0, **CUT)
-    vendor.stop_at = None
-    noted = noted_batches(folder / "segment")
-    assert noted
-    reconcile(folder, vendor, WANTED, until="refused", later_s=20.0, **CUT)
-    assert stopped.difference is not None
-    rig = reconcile(folder, vendor, WANTED, apply_hash=stopped.difference.hash, later_s=30.0, **CUT)
-    assert not begun_anew(rig)
-    assert not {one.ids for one in rig.in_phase["apply"]} & noted
-    assert vendor.targets == WANTED
-
-
-def test_a_state_of_another_version_is_begun_anew(folder):
-    vendor = Vendor(set(THERE))
-    reconcile(folder, vendor, WANTED, until="approved", **CUT)
-    path = folder / "segment" / "state.json"
-    path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "phase": "thinking"}))
-    assert begun_anew(reconcile(folder, vendor, WANTED, later_s=50.0, **CUT))
-    assert vendor.targets == WANTED
-
-
-def test_files_are_for_their_owner_alone(folder):
-    umask = os.umask(0)
-    try:
-        reconcile(folder, Vendor(set(THERE)), WANTED, until="verified", **CUT)
-    finally:
-        os.umask(umask)
-    files = [*(folder / "segment").rglob("*")]
-    assert {one.name for one in files} >= {"state.json", "reading.json", "pages-0.jsonl", "written.txt", "verify"}
-    assert {one.stat().st_mode & 0o777 for one in [*files, folder / "segment"] if one.is_dir()} == {0o700}
-    assert {one.stat().st_mode & 0o777 for one in files if one.is_file()} == {0o600}
-
-
-# A death while the files are removed
-
-
-@pytest.mark.parametrize("gone", ["pages-0.jsonl", "reading.json", "written.txt", "state.json"])
-def test_killed_while_the_files_of_a_finished_run_are_removed(folder, monkeypatch, gone):
-    """The next run is about the same list, and others have changed the segment since."""
-    monkeypatch.setattr(comparison, "SPAN_TARGETS", 1000)
-    vendor = Vendor(set(THERE))
-    reconcile(folder, vendor, WANTED, until="verified", **CUT)
-    shutil.rmtree(folder / "segment" / "verify")
-    (folder / "segment" / gone).unlink()
-    vendor.targets = vendor.targets - {"02"} | {"zz"}
-    rig = reconcile(folder, vendor, WANTED, later_s=3600.0, **CUT)
-    assert rig.verified is not None
-    assert vendor.targets == WANTED or rig.verified.left or rig.verified.drift, "it says that all is right"
-
-
-def test_killed_while_the_files_of_a_refused_difference_are_removed(folder, monkeypatch):
-    """The next run asks for just that difference."""
-    monkeypatch.setattr(comparison, "SPAN_TARGETS", 1000)
-    vendor = Vendor(set(THERE))
-    first = reconcile(folder, vendor, WANTED, until="refused", **CUT)
-    (folder / "segment" / "pages-0.jsonl").unlink()
-    assert first.difference is not None
-    rig = reconcile(folder, vendor, WANTED, apply_hash=first.difference.hash, later_s=50.0, **CUT)
-    assert rig.difference == first.difference
-    assert vendor.targets == WANTED
-
-
-@pytest.mark.xfail(strict=True, reason="written.txt outlives the difference whose batches it numbers")
-def test_pages_that_are_lost_while_the_difference_is_applied(folder, monkeypatch):
-    """Not by a death: what was noted is about the batches of another difference then."""
-    monkeypatch.setattr(comparison, "SPAN_TARGETS", 1000)
-    monkeypatch.setattr(writes, "IN_FLIGHT", 1)
-    vendor = Vendor(set(THERE))
-    reconcile(folder, vendor, WANTED, until="approved", **CUT)
-    vendor.stop_at = len(vendor.calls) + 3
-    reconcile(folder, vendor, WANTED, fails=True, later_s=10.0, **CUT)
-    vendor.stop_at = None
-    assert noted_batches(folder / "segment")
-    (folder / "segment" / "pages-0.jsonl").unlink()
-    reconcile(folder, vendor, WANTED, later_s=50.0, **CUT)
-    assert vendor.targets == WANTED
+def test_a_call_that_never_left_since_the_run_stopped_is_not_told(folder):
+    """Its turn at the limit had not come: nothing of it reached the vendor."""
+    vendor = Vendor(set(THERE), stop_at=3)
+    rig = reconcile(folder, vendor, WANTED, fails=True, limit=Limit.parse("6/min"), **CUT)
+    assert isinstance(rig.failure, StoppedError)
+    told = [one.endpoint for one in rig.told_of_calls if one.name is EventName.CALL_MADE]
+    assert told == [f"stream.{one.name}" for one in vendor.calls]
+    assert len(told) == 3

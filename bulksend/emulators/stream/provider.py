@@ -76,46 +76,54 @@ class _Operation:
 _OPERATIONS: Final = (
     _Operation("stream.campaign.create", "CreateCampaign", "POST", "/campaigns", lambda app: app.campaigns.create),
     _Operation("stream.campaign.query", "QueryCampaigns", "POST", "/campaigns/query", lambda app: app.campaigns.query),
-    _Operation("stream.campaign.get", "GetCampaign", "GET", "/campaigns/{id}", lambda app: app.campaigns.get),
-    _Operation("stream.campaign.update", "UpdateCampaign", "PUT", "/campaigns/{id}", lambda app: app.campaigns.update),
+    _Operation("stream.campaign.get", "GetCampaign", "GET", "/campaigns/{id:[^/]+}", lambda app: app.campaigns.get),
     _Operation(
-        "stream.campaign.delete", "DeleteCampaign", "DELETE", "/campaigns/{id}", lambda app: app.campaigns.delete
+        "stream.campaign.update", "UpdateCampaign", "PUT", "/campaigns/{id:[^/]+}", lambda app: app.campaigns.update
     ),
     _Operation(
-        "stream.campaign.start", "StartCampaign", "POST", "/campaigns/{id}/start", lambda app: app.campaigns.start
+        "stream.campaign.delete", "DeleteCampaign", "DELETE", "/campaigns/{id:[^/]+}", lambda app: app.campaigns.delete
     ),
-    _Operation("stream.campaign.stop", "StopCampaign", "POST", "/campaigns/{id}/stop", lambda app: app.campaigns.stop),
+    _Operation(
+        "stream.campaign.start", "StartCampaign", "POST", "/campaigns/{id:[^/]+}/start", lambda app: app.campaigns.start
+    ),
+    _Operation(
+        "stream.campaign.stop", "StopCampaign", "POST", "/campaigns/{id:[^/]+}/stop", lambda app: app.campaigns.stop
+    ),
     _Operation("stream.segment.create", "CreateSegment", "POST", "/segments", lambda app: app.segments.create),
     _Operation("stream.segment.query", "QuerySegments", "POST", "/segments/query", lambda app: app.segments.query),
-    _Operation("stream.segment.get", "GetSegment", "GET", "/segments/{id}", lambda app: app.segments.get),
-    _Operation("stream.segment.update", "UpdateSegment", "PUT", "/segments/{id}", lambda app: app.segments.update),
-    _Operation("stream.segment.delete", "DeleteSegment", "DELETE", "/segments/{id}", lambda app: app.segments.delete),
+    _Operation("stream.segment.get", "GetSegment", "GET", "/segments/{id:[^/]+}", lambda app: app.segments.get),
+    _Operation(
+        "stream.segment.update", "UpdateSegment", "PUT", "/segments/{id:[^/]+}", lambda app: app.segments.update
+    ),
+    _Operation(
+        "stream.segment.delete", "DeleteSegment", "DELETE", "/segments/{id:[^/]+}", lambda app: app.segments.delete
+    ),
     _Operation(
         "stream.targets.add",
         "AddSegmentTargets",
         "POST",
-        "/segments/{id}/addtargets",
+        "/segments/{id:[^/]+}/addtargets",
         lambda app: app.segments.add_targets,
     ),
     _Operation(
         "stream.targets.delete",
         "DeleteSegmentTargets",
         "POST",
-        "/segments/{id}/deletetargets",
+        "/segments/{id:[^/]+}/deletetargets",
         lambda app: app.segments.delete_targets,
     ),
     _Operation(
         "stream.targets.query",
         "QuerySegmentTargets",
         "POST",
-        "/segments/{id}/targets/query",
+        "/segments/{id:[^/]+}/targets/query",
         lambda app: app.segments.query_targets,
     ),
     _Operation(
         "stream.targets.exists",
         "SegmentTargetExists",
         "GET",
-        "/segments/{id}/target/{target_id}",
+        "/segments/{id:[^/]+}/target/{target_id:[^/]+}",
         lambda app: app.segments.target_exists,
     ),
     _Operation("stream.users", "UpdateUsers", "POST", "/users", lambda app: app.upsert_users),

@@ -95,7 +95,11 @@ class Stream:
             text = "the run lasts until the vendor has completed each campaign; how long that is, the ETA does not know"
             notes.append(Fault("watch", text))
         aimed_at = launch.get("segment_ids")
-        if "segment" in tables and SEGMENT not in (aimed_at if isinstance(aimed_at, list) else ()):
+        if (
+            "segment" in tables
+            and "launch" in tables
+            and SEGMENT not in (aimed_at if isinstance(aimed_at, list) else ())
+        ):
             given = tables["segment"].get("id")
             if given is None or given not in (aimed_at if isinstance(aimed_at, list) else ()):
                 notes.append(Fault("launch", "goes to another audience than the job's [segment]"))
