@@ -77,5 +77,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """Sends that are rendered and neither settled nor under way."""
     utilization: float | None = None
     """The share of the endpoint's limit that was used since the sample before, for the busiest account."""
+    limit_per_s: float | None = None
+    """Calls a second that the endpoint's limit lets all accounts in use make together."""
     progress: float | None = None
     """The share of a campaign that the vendor says is done, 0 to 1."""
+    exit_code: int | None = None
+    """What the shell says of a run that has ended."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bulksend.cli.metrics import MetricsAddress, MetricsFile, OtlpUrl, metered
 from bulksend.cli.options import BaseUrl, DiffOut, JobFile, Json, LedgerUrl, Limit, Vars, variables
 from bulksend.cli.printing import at_local, endpoint_line, exit_codes, say, say_report, segment_lines
 from bulksend.observe.logs import LogFormat, Logs
@@ -58,6 +59,9 @@ def run(
     progress: Annotated[
         bool | None, typer.Option("--progress/--no-progress", help="The progress bar; default: on a terminal.")
     ] = None,
+    metrics: MetricsAddress = None,
+    metrics_file: MetricsFile = None,
+    otlp: OtlpUrl = None,
 ) -> None:
     """Send what the job has not sent yet.
 
@@ -68,7 +72,7 @@ def run(
     from bulksend.api.blocking import run as run_job
 
     is_terminal = sys.stderr.isatty()
-    with exit_codes(job.name, as_json=as_json):
+    with exit_codes(job.name, as_json=as_json), metered(metrics, metrics_file, otlp) as meters:
         logs = Logs(log, log_file)
         bar = _bar() if (progress if progress is not None else is_terminal) else None
         asks = is_terminal and sys.stdin.isatty() and not yes and not emulate
@@ -89,7 +93,7 @@ def run(
                 precheck=precheck,
                 apply=apply,
                 diff_out=diff_out,
-                observers=[logs, bar or _ticker(logs)],
+                observers=[logs, bar or _ticker(logs), *meters],
                 confirm=confirm,
                 handle_signals=True,
             )

@@ -159,7 +159,7 @@ class Caller:
         for lane in self._lanes.values():
             in_flight[lane.endpoint.name] += lane.in_flight.in_use
         for name, stats in self.stats.items():
-            self._tell.sampled(name, in_flight[name], stats.sample(now_s))
+            self._tell.sampled(name, in_flight[name], stats.sample(now_s), stats.limit_per_s)
         self._tell.waiting(max(0, waiting - in_flight.total()), self._ledger.commit_time())
 
     async def close(self) -> None:

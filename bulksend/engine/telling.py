@@ -91,10 +91,18 @@ class Teller:
         """A send is pending again, for the next run."""
         self._send(EventName.SEND_RETURNED, send, endpoint, attempt, again.status, again.reason)
 
-    def sampled(self, endpoint: str, in_flight: int, utilization: float) -> None:
+    def sampled(self, endpoint: str, in_flight: int, utilization: float, limit_per_s: float) -> None:
         """How an endpoint stands at this moment."""
-        event = EventName.ENDPOINT_SAMPLED
-        self._observe(Event(event, self._job, endpoint, in_flight=in_flight, utilization=utilization))
+        self._observe(
+            Event(
+                EventName.ENDPOINT_SAMPLED,
+                self._job,
+                endpoint,
+                in_flight=in_flight,
+                utilization=utilization,
+                limit_per_s=limit_per_s,
+            )
+        )
 
     def waiting(self, waiting: int, commits: tuple[int, float]) -> None:
         """How the run stands at this moment; `commits` counts those since its beginning, and their seconds."""

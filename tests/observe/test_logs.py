@@ -30,6 +30,15 @@ FULL = {
     "count": 10,
     "settled": 3,
     "progress": 0.5,
+    "added": 4,
+    "removed": 5,
+    "drift": 1,
+    "hash": "0123456789abcdef",
+    "in_flight": 8,
+    "waiting": 2,
+    "utilization": 0.75,
+    "limit_per_s": 100.0,
+    "exit_code": 3,
 }
 
 
@@ -66,6 +75,17 @@ def test_the_list_of_names_is_closed() -> None:
         "send.watched",
         "limit.paused",
         "limit.changed",
+        "segment.kept",
+        "segment.reading",
+        "segment.page",
+        "segment.unordered",
+        "segment.compared",
+        "segment.changing",
+        "segment.changed",
+        "segment.verified",
+        "run.sampled",
+        "run.progress",
+        "endpoint.sampled",
     }
 
 
@@ -89,7 +109,15 @@ def test_every_event_is_one_line_of_json_in_the_file(name: EventName, tmp_path: 
 
 
 LEVELS = {
-    "debug": {"call.made", "send.accepted", "send.returned"},
+    "debug": {
+        "call.made",
+        "send.accepted",
+        "send.returned",
+        "run.sampled",
+        "endpoint.sampled",
+        "segment.page",
+        "segment.changed",
+    },
     "info": {
         "run.started",
         "run.finished",
@@ -99,6 +127,11 @@ LEVELS = {
         "canary.passed",
         "limit.changed",
         "send.watched",
+        "segment.reading",
+        "segment.compared",
+        "segment.changing",
+        "segment.verified",
+        "run.progress",
     },
     "warning": {
         "run.stopping",
@@ -109,6 +142,8 @@ LEVELS = {
         "send.retried",
         "send.changed",
         "limit.paused",
+        "segment.kept",
+        "segment.unordered",
     },
     "error": {"run.failed", "guard.stopped"},
 }
