@@ -7,9 +7,15 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line; exits with the codes of the README."""
+    import os
     import sys
 
     from bulksend.cli.app import app
+
+    match sys.argv[1:]:
+        case ["--show-completion", "bash" | "zsh" | "fish" as shell]:
+            # Typer shows the script of the shell that it finds itself in, and has this way to ask for another's.
+            os.environ["_BULKSEND_COMPLETE"] = f"source_{shell}"
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bulksend.cli.printing import exit_codes, say, say_report
+from bulksend.cli.scheduler import Scheduler, next_words, render
 from bulksend.errors import JobError, RunError
 from bulksend.fields import did_you_mean
 
@@ -51,13 +53,24 @@ CITIES = ("Oslo", "Bergen", "Trondheim", "Stavanger", "Tromsø", "Bodø", "Åles
 
 
 def init(
-    provider: Annotated[str, typer.Argument(metavar="PROVIDER", help=f"One of: {', '.join(STARTERS)}.")],
+    provider: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROVIDER", help=f"One of: {', '.join(STARTERS)}.", autocompletion=lambda: list(STARTERS)
+        ),
+    ],
     *,
     directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where to write it.")] = Path(),
+    scheduler: Annotated[
+        Scheduler | None,
+        typer.Option(
+            "--scheduler", help="Write what runs the job every day, too: a DAG, a CronJob or a line of a crontab."
+        ),
+    ] = None,
 ) -> None:
     """Write a commented starter job and a small audience, which `plan` accepts as they stand.
 
-    Example: bulksend init insider
+    Example: bulksend init insider --scheduler cron
     """
     with exit_codes("init", as_json=False):
         if provider not in STARTERS:
@@ -65,16 +78,29 @@ def init(
         if not directory.is_dir():
             raise JobError(f"there is no directory {directory}")
         room = resources.files("bulksend.cli").joinpath("starters")
-        paths = [directory / name for name in STARTERS[provider]]
-        for path in paths:
-            if path.exists():
-                raise JobError(f"{path} is there already; nothing was written")
-        try:
-            for path in paths:
-                path.write_text(room.joinpath(path.name).read_text("utf-8"), "utf-8")
-        except OSError as wrong:
-            raise RunError(f"{wrong.filename} cannot be written: {wrong.strerror}") from None
-        say(f"wrote {' and '.join(map(str, paths))}; now: bulksend plan {paths[0]} --var day=today")
+        job_file, audience_file = STARTERS[provider]
+        texts = {name: room.joinpath(name).read_text("utf-8") for name in STARTERS[provider]}
+        if scheduler is not None:
+            texts |= render(scheduler, provider, job_file=job_file, audience_file=audience_file, directory=directory)
+        _write_new({directory / name: text for name, text in texts.items()})
+        *most, last = (str(directory / name) for name in texts)
+        say(f"wrote {', '.join(most)} and {last}; now: bulksend plan {directory / job_file} --var day=today")
+        if scheduler is not None:
+            for line in next_words(scheduler, provider, job_file=job_file, directory=directory):
+                say(line)
+
+
+def _write_new(texts: Mapping[Path, str]) -> None:
+    """Write all files, or none where one is there already; what is to hold a secret is for its owner alone."""
+    for path in texts:
+        if path.exists() or path.is_symlink():
+            raise JobError(f"{path} is there already; nothing was written")
+    try:
+        for path, text in texts.items():
+            path.touch(0o600 if path.suffix == ".env" else 0o666, exist_ok=False)
+            path.write_text(text, "utf-8")
+    except OSError as wrong:
+        raise RunError(f"{wrong.filename} cannot be written: {wrong.strerror}") from None
 
 
 def schema() -> None:
