@@ -9,10 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bulksend.api.blocking import plan, resolve, run, status, stop
+    from bulksend.api.blocking import load_test, plan, report, resolve, run, status, stop
     from bulksend.api.client import Answer, Client
+    from bulksend.api.load_report import LoadReport
+    from bulksend.api.loadtest import load_test_async
+    from bulksend.api.metrics import Metrics
     from bulksend.api.plan import Plan, plan_async
     from bulksend.api.report import Failure, Report
+    from bulksend.api.reporting import ReportFile, report_async
     from bulksend.api.run import run_async
     from bulksend.api.sender import Sender
     from bulksend.api.state import resolve_async, status_async, stop_async
@@ -57,20 +61,27 @@ __all__ = [
     "JobState",
     "LedgerError",
     "LedgerVersionError",
+    "LoadReport",
+    "Metrics",
     "NetworkError",
     "Plan",
     "PrepareError",
     "Problem",
     "Report",
+    "ReportFile",
     "RunError",
     "Sender",
     "SendsFailedError",
     "State",
     "WebhookError",
     "job_schema",
+    "load_test",
+    "load_test_async",
     "plan",
     "plan_async",
     "read_webhook",
+    "report",
+    "report_async",
     "resolve",
     "resolve_async",
     "run",
@@ -89,14 +100,21 @@ _ROOMS = {
     "EventName": "event",
     "Failure": "api.report",
     "JobState": "model",
+    "LoadReport": "api.load_report",
+    "Metrics": "api.metrics",
     "Plan": "api.plan",
     "Report": "api.report",
+    "ReportFile": "api.reporting",
     "Sender": "api.sender",
     "State": "model",
     "job_schema": "job.schema",
+    "load_test": "api.blocking",
+    "load_test_async": "api.loadtest",
     "plan": "api.blocking",
     "plan_async": "api.plan",
     "read_webhook": "providers.stream.webhook",
+    "report": "api.blocking",
+    "report_async": "api.reporting",
     "resolve": "api.blocking",
     "resolve_async": "api.state",
     "run": "api.blocking",

@@ -7,11 +7,13 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from bulksend.api.loadtest import load_test_async
 from bulksend.api.plan import plan_async
+from bulksend.api.reporting import report_async
 from bulksend.api.run import run_async
 from bulksend.api.state import resolve_async, status_async, stop_async
 
-__all__ = ["loop_factory", "plan", "resolve", "run", "status", "stop"]
+__all__ = ["load_test", "loop_factory", "plan", "report", "resolve", "run", "status", "stop"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,4 +42,6 @@ run = _blocking(run_async)
 plan = _blocking(plan_async)
 status = _blocking(status_async)
 stop = _blocking(stop_async)
+report = _blocking(report_async)
 resolve = _blocking(resolve_async)
+load_test = _blocking(load_test_async)

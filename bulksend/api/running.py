@@ -147,18 +147,19 @@ class Run:
                     assert self._engine is not None
                     assert self._launch is not None
                     self._engine.sample(self._launch.under_way)
-                if polls % SAVE_EVERY == 0:
-                    await self._save_history()
                 if polls % SAVE_EVERY == 0 and (record := await self.ledger.find_job(self.job.name)) is not None:
                     so_far = await self.report(record, None, brief=True)
                     await self.ledger.save_summary(job_id, so_far.to_dict())
+                    await self._save_history(so_far)
             self.interrupt("stopped by `bulksend stop`")
         except LedgerError as wrong:
             assert self._engine is not None
             self._engine.stop(wrong)
 
-    async def _save_history(self) -> None:
-        history = self._chronicle.history()
+    async def _save_history(self, report: Report, state: JobState | None = None, why: str | None = None) -> None:
+        """Keep the run's history with its numbers; with a state, as that of a run that has ended."""
+        kept = {"summary": report.to_dict(), "state": str(state or ""), "why": why}
+        history = msgspec.structs.replace(self._chronicle.history(), **kept)
         await self.ledger.save_history(self.job_id, history.began_at, msgspec.json.encode(history).decode())
 
     async def launch(self, source: Source) -> None:
@@ -204,16 +205,18 @@ class Run:
             await self._engine.close()
         record = await self.ledger.find_job(self.job.name)
         assert record is not None
-        await self._save_history()
         report = await self.report(record, failure)
         state = report.state
         if self._limited and state is JobState.DONE and record.sends > record.counts.settled:
             state = JobState.INCOMPLETE  # the first rows are done, the job is not
         # A run that found nothing to do does not finish the job once more.
         finished = state is JobState.DONE and (report.calls > 0 or record.finished_at is None)
-        await self.ledger.end_job(self.job_id, state, report.to_dict(), counts_as_finish=finished)
         reason = None if failure is None else str(failure)
-        self.observe(Event(_ended(failure), self.job.name, count=report.accepted, reason=reason))
+        await self._save_history(report, state, reason)
+        await self.ledger.end_job(self.job_id, state, report.to_dict(), counts_as_finish=finished)
+        self._engine.sample(self._launch.under_way)  # for a run that was over before its first
+        code = report.exit_code if failure is None else getattr(failure, "exit_code", 1)
+        self.observe(Event(_ended(failure), self.job.name, count=report.accepted, reason=reason, exit_code=code))
         return report
 
     async def report(self, record: JobRecord | None, failure: BaseException | None, *, brief: bool = False) -> Report:

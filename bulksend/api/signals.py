@@ -33,6 +33,8 @@ def signals_end(interrupt: Callable[[str], None], interrupted: Callable[[], bool
 
     stack = ExitStack()
     for number in (signal.SIGINT, signal.SIGTERM):
+        # What the host program had is put back: the loop alone would leave the system's default.
+        stack.callback(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL)
         loop.add_signal_handler(number, caught, number.name)
         stack.callback(loop.remove_signal_handler, number)
     return stack

@@ -6,8 +6,11 @@ from typing import Annotated
 
 import typer
 
+from bulksend.cli.dashboard import dashboard
 from bulksend.cli.emulate import emulate
+from bulksend.cli.loadtest import loadtest
 from bulksend.cli.plan import plan
+from bulksend.cli.report import report
 from bulksend.cli.run import run
 from bulksend.cli.starter import demo, init, schema
 from bulksend.cli.state import resolve, status, stop
@@ -22,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
         "Exit codes: 0 all accepted; 1 failed; 2 wrong usage or job file; 3 done, but some rejected or unknown; "
-        "4 refused or stopped by a guard; 75 stopped before the end, run again to go on."
+        "4 refused or stopped by a guard; 75 stopped before the end, run again to go on; 99 a load test's threshold failed."
     ),
 )
 
@@ -50,9 +53,12 @@ _COMMANDS = (
     (plan, "Show what a run would do; changes nothing."),
     (run, "Send what the job has not sent yet."),
     (status, "Show how far a job is."),
+    (report, "Write a page about a job's runs."),
     (resolve, "Settle sends whose fate is unknown."),
     (stop, "Ask the process that runs a job to stop."),
+    (loadtest, "Make a job's calls at a rate; find a limit."),
     (emulate, "Behave as a vendor does, on this machine."),
+    (dashboard, "Print a Grafana dashboard of the metrics."),
     (schema, "Print the JSON Schema of the job file."),
     (demo, "See it work; nothing to configure."),
 )

@@ -16,9 +16,14 @@ from bulksend.job.template import Template, is_blank, placeholders, unescape
 from bulksend.model import Account, Secret
 from bulksend.providers import Provider
 
-__all__ = ["AccountSpec", "Accounts", "check_base_url", "check_secret_source", "read_secret"]
+__all__ = ["AccountSpec", "Accounts", "check_base_url", "check_secret_source", "is_loopback", "read_secret"]
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host, without its port, is this machine."""
+    return _LOOPBACK.fullmatch(host) is not None
 
 
 def check_base_url(url: str) -> None:
@@ -31,7 +36,7 @@ def check_base_url(url: str) -> None:
         raise ValueError("is not an address such as https://api.example.com") from None
     if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
         raise ValueError("is not an address such as https://api.example.com")
-    if parts.scheme == "http" and not _LOOPBACK.fullmatch(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"plain http is only for loopback addresses, not {host}: use https")
 
 
@@ -70,6 +75,8 @@ class AccountSpec:
     base_url: str
     ids: Mapping[str, str]
     secrets: Mapping[str, str]
+    sandbox: bool = False
+    """Whether no call to it reaches people, so that a load test may go there."""
 
 
 class Accounts:

@@ -191,6 +191,7 @@ class _Reader(Tree):
         fields: Fields = {
             "provider": Field(Kind.TEXT),
             "base_url": Field(Kind.TEXT, check=check_base_url),
+            "sandbox": Field(Kind.BOOLEAN),
             **provider.account_ids,
             **{
                 key: Field(Kind.TEXT, required=spec.required, check=check_secret_source)
@@ -202,7 +203,7 @@ class _Reader(Tree):
         checked = [key for key in fields if key not in columns or key in provider.account_secrets]
         values, faults = read_table(fields, table, path, only=checked)
         self.faults += faults
-        for key in columns if path != "account" else columns & {"provider", "base_url"}:
+        for key in columns if path != "account" else columns & {"provider", "base_url", "sandbox"}:
             self.fault(f"{path}.{key}", "cannot differ from row to row: use [account.NAME] tables")
         base_url = self.base_url or str(values.get("base_url", provider.base_url))
         return AccountSpec(
@@ -210,6 +211,7 @@ class _Reader(Tree):
             base_url.rstrip("/"),
             {key: str(values.get(key, "")) for key in provider.account_ids},
             {key: str(values.get(key, "")) for key in provider.account_secrets},
+            sandbox=values.get("sandbox") is True,
         )
 
     def _audience(self) -> AudienceSpec | None:

@@ -18,6 +18,9 @@ def job_schema() -> dict[str, object]:
         account: Fields = {
             "provider": Field(Kind.TEXT, provider.title, required=True, choices=(provider.name,)),
             "base_url": Field(Kind.TEXT, f"Default: {provider.base_url}."),
+            "sandbox": Field(
+                Kind.BOOLEAN, "true: no call to it reaches people; a load test that is confirmed may go there."
+            ),
             **provider.account_ids,
             **provider.account_secrets,
         }

@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -72,6 +73,13 @@ class EndpointHistory(msgspec.Struct, frozen=True):
     throttled: list[int]
     p50_ms: list[float | None]
     p99_ms: list[float | None]
+    accounts: int = 0
+    """How many accounts were called."""
+    busiest: int = 0
+    """Calls of the account that was called most."""
+    first_s: float = 0.0
+    """When the first call left, in seconds from the run's beginning; the next is when the last one ended."""
+    last_s: float = 0.0
 
 
 class History(msgspec.Struct, frozen=True):
@@ -97,6 +105,20 @@ class History(msgspec.Struct, frozen=True):
     paused_until: float = 0.0
     segment_pages: int = 0
     segment_ids: int = 0
+    reasons_over_time: dict[str, list[int]] = {}
+    """The most frequent of `reasons`, a number for each slot; the rest of them as `other`."""
+    sends: int | None = None
+    """What the run had before it, `settled` of it by earlier runs; None where that is not known."""
+    settled: int | None = None
+    reused: int = 0
+    """Accounts whose campaign an earlier run had made."""
+    until: float = 0.0
+    """When this was kept, in seconds since the epoch."""
+    state: str = ""
+    """How the run ended; empty as long as it goes on, and for one that died."""
+    why: str | None = None
+    summary: dict[str, Any] = {}
+    """The run's numbers, as `--json` prints them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +139,7 @@ class Recent:
 @dataclass(slots=True)
 class _Slot:
     sends: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     throttled: Counter[str] = field(default_factory=Counter)
     latencies: dict[str, Latencies] = field(default_factory=dict)
@@ -124,6 +147,7 @@ class _Slot:
     def add(self, other: _Slot) -> None:
         """Take over what a later slot has."""
         self.sends += other.sends
+        self.reasons += other.reasons
         self.calls += other.calls
         self.throttled += other.throttled
         for name, latencies in other.latencies.items():
@@ -150,20 +174,30 @@ class Chronicle:
         self._paused_until = 0.0
         self._segment_pages = 0
         self._segment_ids = 0
+        self._accounts: dict[str, Counter[str]] = {}
+        self._spans: dict[str, tuple[float, float]] = {}
+        self._sends: int | None = None
+        self._settled: int | None = None
+        self._reused = 0
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         if event.name is EventName.CALL_MADE:
             self._called(event)
         elif (outcome := _COUNTED.get(event.name)) is not None:
-            self._slot().sends[outcome] += 1
+            slot = self._slot()
+            slot.sends[outcome] += 1
             if outcome != "accepted":
-                _count(self._reasons, f"{outcome}: {event.reason}")
+                slot.reasons[_count(self._reasons, f"{outcome}: {event.reason}")] += 1
         elif event.name is EventName.LIMIT_PAUSED:
             self._paused_until = max(self._paused_until, self._wall() + (event.duration_s or 0.0))
         elif event.name is EventName.SEGMENT_PAGE:
             self._segment_pages += 1
             self._segment_ids += event.count or 0
+        elif event.name is EventName.RUN_STARTED:
+            self._sends, self._settled = event.count, event.settled
+        elif event.name is EventName.PREPARE_REUSED:
+            self._reused += 1
         if event.name in _TOLD:
             self._latest.append(Happening(self._wall(), event.name.value, _words(event)))
 
@@ -188,7 +222,18 @@ class Chronicle:
             paused_until=self._paused_until,
             segment_pages=self._segment_pages,
             segment_ids=self._segment_ids,
+            reasons_over_time=self._reasons_over_time(),
+            sends=self._sends,
+            settled=self._settled,
+            reused=self._reused,
+            until=self._wall(),
         )
+
+    def _reasons_over_time(self) -> dict[str, list[int]]:
+        most = sorted(name for name, _ in self._reasons.most_common(REASONS_SHOWN) if name != OTHER)
+        over_time = {name: [slot.reasons[name] for slot in self._slots] for name in most}
+        rest = [slot.reasons.total() - sum(slot.reasons[name] for name in most) for slot in self._slots]
+        return over_time | ({OTHER: rest} if any(rest) else {})
 
     def recent(self) -> Recent:
         """Return what was kept of the last seconds: a part of the history that costs little to ask for."""
@@ -217,11 +262,19 @@ class Chronicle:
             throttled=[slot.throttled[name] for slot in self._slots],
             p50_ms=[None if one is None else one.percentile_ms(0.5) for one in found],
             p99_ms=[None if one is None else one.percentile_ms(0.99) for one in found],
+            accounts=len(self._accounts[name]),
+            busiest=max(self._accounts[name].values()),
+            first_s=round(self._spans[name][0], 3),
+            last_s=round(self._spans[name][1], 3),
         )
 
     def _called(self, event: Event) -> None:
         slot, endpoint = self._slot(), event.endpoint or ""
         slot.calls[endpoint] += 1
+        self._accounts.setdefault(endpoint, Counter())[event.account or ""] += 1
+        ended_s = max(0.0, self._wall() - self._began_at)
+        first_s, _ = self._spans.get(endpoint, (ended_s, ended_s))
+        self._spans[endpoint] = min(first_s, max(0.0, ended_s - (event.duration_s or 0.0))), ended_s
         _count(self._statuses, str(event.status) if event.status is not None else event.reason or "no answer")
         if event.status == 429:
             slot.throttled[endpoint] += 1
@@ -270,9 +323,11 @@ class Chronicle:
         return self._slots[number]
 
 
-def _count(counts: Counter[str], name: str) -> None:
-    """Count a text, or the rest of them where there are too many different ones."""
-    counts[name if name in counts or len(counts) < REASONS_MOST else OTHER] += 1
+def _count(counts: Counter[str], name: str) -> str:
+    """Count a text, or the rest of them where there are too many different ones; return which of the two it was."""
+    counted = name if name in counts or len(counts) < REASONS_MOST else OTHER
+    counts[counted] += 1
+    return counted
 
 
 def _per_s(counts: Mapping[str, int], took_s: float) -> dict[str, float]:

@@ -19,8 +19,12 @@ from bulksend.cli.app import app
 from bulksend.cli.starter import STARTERS
 from tests.shell.conftest import TIMEOUT_S, Shell
 
-COMMANDS = ("init", "plan", "run", "status", "resolve", "stop", "emulate", "schema", "demo")
-HEAVY = {"aiohttp", "aiolimiter", "duckdb", "rich", "sqlite3", "structlog", "uvloop"}
+COMMANDS = (
+    "init", "plan", "run", "status", "report", "resolve", "stop", "loadtest", "emulate", "dashboard", "schema", "demo",
+)  # fmt: skip
+HEAVY = {
+    "aiohttp", "aiolimiter", "duckdb", "opentelemetry", "prometheus_client", "rich", "sqlite3", "structlog", "uvloop",
+}  # fmt: skip
 """Imported only where it is used."""
 
 

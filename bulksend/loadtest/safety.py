@@ -1,0 +1,36 @@
+"""Where a load test may go: this machine, or an account that the job file marks as a sandbox and a person names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from urllib.parse import urlsplit
+
+from bulksend.errors import GuardError
+from bulksend.job.accounts import AccountSpec, is_loopback
+from bulksend.model import Account
+
+__all__ = ["check_confirmed", "check_marked"]
+
+
+def check_marked(specs: Iterable[AccountSpec]) -> None:
+    """Raise GuardError for an account that is neither on this machine nor marked as a sandbox."""
+    for spec in specs:
+        host = host_of(spec.base_url)
+        if not spec.sandbox and not is_loopback(host):
+            where = "[account]" if spec.name == "default" else f"[account.{spec.name}]"
+            text = f"a load test does not go to {host}: {where} is not marked as a sandbox"
+            raise GuardError(f"{text} (sandbox = true); --emulate tries it on this machine", refused=True)
+
+
+def check_confirmed(accounts: Iterable[Account], hosts: Collection[str]) -> None:
+    """Raise GuardError for a sandbox that the person has not named by its host."""
+    for account in accounts:
+        host = host_of(account.base_url)
+        if host not in hosts and not is_loopback(host):
+            text = f"this load test calls {host} for real, an account that is marked as a sandbox"
+            raise GuardError(f"{text}: confirm it with --confirm-host {host}", refused=True)
+
+
+def host_of(url: str) -> str:
+    """Return the host of an address, in lower case."""
+    return (urlsplit(url).hostname or "").lower()

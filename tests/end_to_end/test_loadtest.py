@@ -1,0 +1,278 @@
+"""`bulksend loadtest` as a process, against real emulators: numbers, exit codes, safety, and limits that are found."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bulksend
+from bulksend.model import Limit
+from tests.end_to_end.vendor import Done, JobFolder, Vendor, finish
+
+
+def load(folder: JobFolder, *arguments: str) -> Done:
+    return folder.command("loadtest", "job.toml", "--json", *arguments)
+
+
+def adds_up(data: dict[str, Any]) -> None:
+    calls = data["calls"]
+    assert calls["planned"] == calls["sent"] + calls["dropped"] + calls["unsent"]
+    assert calls["late"] <= calls["sent"] == sum(data["outcomes"].values())
+    assert sum(data["statuses"].values()) == calls["sent"] + calls["unsent"]
+
+
+def test_a_load_test_tells_what_it_did(tmp_path: Path) -> None:
+    with Vendor("--limit", "insider.launch=50/60s") as vendor:
+        folder = JobFolder(tmp_path, vendor, rows=7)
+        before = set(tmp_path.iterdir())
+        done = load(
+            folder, "--rate", "100/s", "--duration", "1s", "--fail-if", "429 > 0", "--fail-if", "p50 > 20 s",
+            "--history", "load.json",
+        )  # fmt: skip
+        stats = vendor.stats()
+    assert done.code == 99, done.err
+    data = done.json
+    adds_up(data)
+    assert (data["state"], data["endpoint"], data["job"]) == ("failed", "insider.launch", "sale")
+    assert data["calls"]["planned"] == data["calls"]["sent"] == stats["calls"] == 100
+    assert data["outcomes"] == {"accepted": 50, "rejected": 0, "unknown": 0, "throttled": 50}
+    assert data["statuses"] == {"200": 50, "429": 50}
+    assert [one["failed"] for one in data["thresholds"]] == [True, False]
+    assert "failed      429 > 0: 50" in done.err
+    assert "passed      p50 > 20 s" in done.err
+    # No ledger, nothing but what was asked for.
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "load.json"}
+    record = json.loads((tmp_path / "load.json").read_text("utf-8"))
+    assert record["summary"] == data
+    line = record["timeline"]
+    for name in ("planned", "sent", "late", "dropped"):
+        assert sum(line[name]) == data["calls"][name]
+    assert sum(line["throttled"]) == 50
+    assert line["p99_ms"][0] >= line["p50_ms"][0] > 0
+    assert sum(record["history"]["endpoints"]["insider.launch"]["calls"]) == 100
+    histogram = pytest.importorskip("hdrh.histogram").HdrHistogram.decode(record["latency_hdr"])
+    assert histogram.get_total_count() == 100
+
+
+def test_a_second_test_of_the_same_job_makes_a_campaign_of_its_own(tmp_path: Path) -> None:
+    with Vendor() as vendor:
+        folder = JobFolder(tmp_path, vendor)
+        for _ in range(2):
+            done = load(folder, "--rate", "20/s", "--duration", "0.5s")
+            assert (done.code, done.json["outcomes"]["accepted"]) == (0, 10), done.err
+        titles = [one["body"]["title"] for one in vendor.effects("insider.create")]
+        assert len(titles) == len(set(titles)) == 2
+        assert vendor.stats()["effects"] == 20
+
+
+def test_the_library_and_an_emulator_of_its_own(tmp_path: Path) -> None:
+    with Vendor() as vendor:
+        folder = JobFolder(tmp_path, vendor)
+        seen: list[bulksend.Event] = []
+        report = bulksend.load_test(
+            folder.file, rate="50/s", duration="1s", ramp_from="10/s", emulate=True, observers=[seen.append]
+        )
+        assert vendor.stats("insider.create")["calls"] == vendor.stats()["calls"] == 0
+    assert isinstance(report, bulksend.LoadReport)
+    assert (report.state, report.calls["planned"], report.outcomes["accepted"]) == ("done", 30, 30)
+    assert len(seen) == 30
+    assert {event.name for event in seen} == {bulksend.EventName.CALL_MADE}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "about"),
+    [
+        (("--fail-if", "p99 > 500"), "write the unit"),
+        (("--fail-if", "speed > 5"), "known here: p50"),
+        (("--rate", "fast"), "not a rate"),
+        (("--duration", "0s"), "above zero"),
+        (("--endpoint", "insider.lunch"), "did you mean insider.launch"),
+        (("--max-in-flight", "0"), "--max-in-flight"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_any_call(tmp_path: Path, arguments: tuple[str, ...], about: str) -> None:
+    with Vendor() as vendor:
+        done = JobFolder(tmp_path, vendor).command(
+            "loadtest", "job.toml", "--rate", "10/s", "--duration", "1s", *arguments
+        )
+        assert done.code == 2
+        assert about in done.err
+        assert vendor.stats()["calls"] == vendor.stats("insider.create")["calls"] == 0
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    with Vendor() as vendor:
+        folder = JobFolder(tmp_path, vendor)
+        script = "import sys; sys.modules['hdrh'] = None; from bulksend.cli import main; main()"
+        arguments = ["loadtest", "job.toml", "--rate", "10/s"]
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            cwd=tmp_path,
+            env=folder.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "pip install 'bulksend[loadtest]'" in done.stderr
+        assert vendor.stats("insider.create")["calls"] == 0
+
+
+def test_only_a_sandbox_that_is_named_may_be_called(tmp_path: Path) -> None:
+    """The name resolves to nothing: a call would end as one without a connection, not as a refusal."""
+    with Vendor() as vendor:
+        folder = JobFolder(tmp_path, vendor)
+        folder.edit(f'base_url = "{vendor.url}"', 'base_url = "https://sandbox.invalid"')
+        asked = ("--rate", "10/s", "--duration", "1s")
+        refused = load(folder, *asked)
+        assert (refused.code, refused.json["state"]) == (4, "refused")
+        assert "not marked as a sandbox" in refused.err
+        assert load(folder, *asked, "--confirm-host", "sandbox.invalid").code == 4
+        folder.edit("[audience]", "sandbox = true\n[audience]")
+        refused = load(folder, *asked)
+        assert refused.code == 4
+        assert "--confirm-host sandbox.invalid" in refused.err
+        assert load(folder, *asked, "--confirm-host", "other.invalid").code == 4
+        confirmed = load(folder, *asked, "--confirm-host", "sandbox.invalid")
+        assert confirmed.code == 1
+        assert "sandbox.invalid is not found" in confirmed.err or "no connection" in confirmed.err
+        assert load(folder, *asked, "--emulate").code == 0
+        # Nothing but the emulator of its own was called.
+        assert vendor.stats()["calls"] == vendor.stats("insider.create")["calls"] == 0
+
+
+def test_ctrl_c_ends_it_in_good_order_with_the_numbers(tmp_path: Path) -> None:
+    with Vendor("--latency", "300ms") as vendor:
+        folder = JobFolder(tmp_path, vendor)
+        process = folder.start("loadtest", "job.toml", "--json", "--rate", "50/s", "--duration", "1h")
+        vendor.wait_for_launches(20)
+        process.send_signal(signal.SIGINT)
+        done = finish(process)
+        stats = vendor.stats()
+    assert done.code == 75
+    data = done.json
+    adds_up(data)
+    assert data["state"] == "stopped"
+    assert data["outcomes"]["unknown"] == 0  # those under way were waited for
+    assert 20 <= data["calls"]["sent"] == stats["calls"] < 5000
+
+
+def test_refused_credentials_end_it(tmp_path: Path) -> None:
+    with Vendor() as vendor:
+        folder = JobFolder(tmp_path, vendor)
+        folder.env["INSIDER_TOKEN"] = "wrong"
+        done = load(folder, "--rate", "50/s", "--duration", "1m")
+        assert done.code == 1
+        assert "credentials" in done.err
+        assert vendor.stats()["calls"] == 0
+
+
+@contextmanager
+def stalling_server(stall_s: float, at: int) -> Iterator[str]:
+    """Serve one call at a time in a thread of its own; one of them takes long, and the others wait behind it."""
+    loop = asyncio.new_event_loop()
+    body = b'{"success":true,"campaign_id":"1"}'
+    reply = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    door, served, urls, up = asyncio.Lock(), 0, [""], threading.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+                await reader.readexactly(length)
+                async with door:
+                    served += 1
+                    if served == at:
+                        await asyncio.sleep(stall_s)
+                writer.write(reply)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        urls[0] = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        up.set()
+
+    starting = loop.create_task(main())
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    assert up.wait(10)
+    assert starting.done()
+    try:
+        yield urls[0]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+
+
+def test_a_vendor_that_stalls_is_seen(tmp_path: Path) -> None:
+    with Vendor() as vendor, stalling_server(1.0, at=100) as url:
+        folder = JobFolder(tmp_path, vendor)
+        done = load(folder, "--rate", "100/s", "--duration", "3s", "--base-url", url, "--fail-if", "p90 < 500ms")
+    data = done.json
+    adds_up(data)
+    assert data["calls"]["sent"] == 300
+    # A hundred calls fell due while the vendor stood still: a third of all, half of them by more than 500 ms.
+    assert done.code == 0, done.err
+    assert data["latency_ms"]["p99"] > 900
+    assert data["latency_ms"]["p90"] > 500
+
+
+FIND = [
+    ("600/6s", "400/s", "50/s"),
+    ("30/1s", "100/s", "10/s"),
+    ("16/2s, 6/0.5s", "60/s", "10/s"),
+]
+
+
+@pytest.mark.timeout(240)
+def test_limits_are_found_within_two_percent(tmp_path: Path) -> None:
+    """All at the same time: a search mostly waits."""
+    with ExitStack() as stack:
+        searches = []
+        for number, (limit, rate, begin) in enumerate(FIND):
+            vendor = stack.enter_context(Vendor("--limit", f"insider.launch={limit}"))
+            path = tmp_path / str(number)
+            path.mkdir()
+            folder = JobFolder(path, vendor, rows=50)
+            arguments = ("--rate", rate, "--ramp-from", begin, "--duration", "5s", "--find-limit", "-o", "limits.toml")
+            searches.append((limit, vendor, folder, folder.start("loadtest", "job.toml", "--json", *arguments)))
+        for limit, vendor, folder, process in searches:
+            out, err = process.communicate(timeout=200)
+            done = Done(process.returncode, out, err)
+            assert done.code == 0, done.err
+            adds_up(done.json)
+            stats = vendor.stats()
+            # The table can stand in a job file as it is.
+            table = (folder.path / "limits.toml").read_text("utf-8")
+            text = tomllib.loads(table)["limits"]["insider.launch"]
+            assert done.json["limits"] == {"insider.launch": text}
+            found, wanted = Limit.parse(text), Limit.parse(limit)
+            assert len(found.windows) == len(wanted.windows), text
+            for one, other in zip(found.windows, wanted.windows, strict=True):
+                assert one.calls == pytest.approx(other.calls, rel=0.02), text
+                assert one.period_s == pytest.approx(other.period_s, rel=0.02), text
+            assert done.json["search"]["throttled"] == stats["throttled"] < 100
+            assert stats["max_in_window"][0] == wanted.windows[0].calls
+
+
+def test_a_limit_that_is_not_met_is_said_not_to_be(tmp_path: Path) -> None:
+    with Vendor() as vendor:
+        folder = JobFolder(tmp_path, vendor)
+        done = folder.command("loadtest", "job.toml", "--rate", "40/s", "--duration", "1s", "--find-limit")
+    assert done.code == 0
+    assert tomllib.loads(done.out) == {"limits": {}}
+    assert "none was met up to 2,400/min" in done.err
