@@ -25,7 +25,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=(
         "Exit codes: 0 all accepted; 1 failed; 2 wrong usage or job file; 3 done, but some rejected or unknown; "
-        "4 refused or stopped by a guard; 75 stopped before the end, run again to go on; 99 a load test's threshold failed."
+        "4 refused or stopped by a guard; 75 stopped before the end, run again to go on; "
+        "99 a threshold of a load test failed."
     ),
 )
 
