@@ -22,13 +22,11 @@ ROOT = Path(__file__).parents[2]
 PYTHON = os.environ.get("BULKSEND_AIRFLOW_PYTHON") or sys.executable
 TIMEOUT_S = 280
 DAY = "2026-04-01"
-pytestmark = [
-    pytest.mark.skipif(
-        "BULKSEND_AIRFLOW_PYTHON" not in os.environ and find_spec("airflow") is None,
-        reason="Airflow is not installed; BULKSEND_AIRFLOW_PYTHON may name an interpreter that has it",
-    ),
-    pytest.mark.timeout(TIMEOUT_S + 20),
-]
+if "BULKSEND_AIRFLOW_PYTHON" not in os.environ and find_spec("airflow") is None:
+    text = "Airflow is not installed; BULKSEND_AIRFLOW_PYTHON may name an interpreter that has it"
+    pytest.skip(text, allow_module_level=True)
+
+pytestmark = pytest.mark.timeout(TIMEOUT_S + 20)
 
 
 class Scene:

@@ -38,12 +38,13 @@ def _chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+if (missing := _missing()) is not None and not os.environ.get("CI"):
+    pytest.skip(missing, allow_module_level=True)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if (missing := _missing()) is not None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{missing}, and CI must look at reports")
-        pytest.skip(missing)
+    assert missing is None, f"{missing}, and CI must look at reports"
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as player:
