@@ -130,8 +130,10 @@ def run_cron(shell: Shell, command: str, home: Path) -> subprocess.CompletedProc
     )
 
 
-@every_provider
-@pytest.mark.parametrize("folder", ["jobs", '100% push, it\'s "ours" $HOME'])
+@pytest.mark.parametrize(
+    ("provider", "folder"),
+    [("insider", '100% push, it\'s "ours" $HOME'), ("usercom", "jobs"), ("stream", "jobs"), ("batch", "jobs")],
+)
 def test_the_line_of_the_crontab_runs(
     fresh: Shell, provider: str, folder: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
