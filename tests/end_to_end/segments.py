@@ -6,9 +6,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,7 +18,6 @@ from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
-from unittest import mock
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
@@ -119,36 +116,6 @@ def _encode(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-class Near(Folder):
-    """A folder whose commands run in this process, which takes a fifth of the time; `start` makes a process still."""
-
-    def command(self, *arguments: str) -> Done:
-        """Run a command to its end."""
-        from bulksend.cli.app import app
-
-        out, err = io.StringIO(), io.StringIO()
-        code = 0
-        with (
-            mock.patch.dict(os.environ, self.env),
-            mock.patch.object(sys, "stdin", io.StringIO()),
-            contextlib.chdir(self.path),
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-        ):
-            try:
-                app(arguments, prog_name="bulksend")
-            except SystemExit as ended:
-                code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        return Done(code, out.getvalue(), err.getvalue())
-
-
-def near(folder: Folder) -> Near:
-    """Return the same folder with commands in this process."""
-    other = Near(folder.path)
-    other.env = folder.env
-    return other
-
-
 def wait_until(holds: Callable[[], bool], running: subprocess.Popen[str] | None = None) -> None:
     """Poll until something holds; it must come, and before the command that runs has ended."""
     for _ in range(_POLLS):
@@ -174,13 +141,13 @@ def segment_job(
     extra: str = "",
     limits: str = FAST,
     base_url: str | None = None,
-) -> Near:
+) -> Folder:
     """Write a job that brings the segment into line with `desired`, and the list as a table of one plain column."""
     path.mkdir(exist_ok=True)
     head = jobs.head(vendor)
     if base_url is not None:
         head = head.replace(vendor.url, base_url)
-    folder = near(jobs.folder_of(path, vendor, head + text + extra + limits))
+    folder = jobs.folder_of(path, vendor, head + text + extra + limits)
     write_ids(folder, desired)
     return folder
 
@@ -193,7 +160,7 @@ def own_segment_job(
     *,
     text: str = TARGET + DESIRED,
     **more: Any,
-) -> Near:
+) -> Folder:
     """Write a job for a new segment, named as the folder, that holds some targets: tests can share an emulator."""
     vendor.make(path.name)
     vendor.put(held, path.name)

@@ -240,7 +240,8 @@ FIND = [
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    "which", [pytest.param(FIND[1:2], id="one"), pytest.param(FIND, id="all", marks=pytest.mark.long)]
+    "which",
+    [pytest.param(FIND[1:2], id="one", marks=pytest.mark.long), pytest.param(FIND, id="all", marks=pytest.mark.long)],
 )
 def test_limits_are_found_within_two_percent(tmp_path: Path, which: list[tuple[str, str, str]]) -> None:
     """All at the same time: a search mostly waits."""
@@ -272,6 +273,7 @@ def test_limits_are_found_within_two_percent(tmp_path: Path, which: list[tuple[s
             assert stats["max_in_window"][0] == wanted.windows[0].calls
 
 
+@pytest.mark.long
 def test_a_limit_that_is_not_met_is_said_not_to_be(tmp_path: Path) -> None:
     with Vendor() as vendor:
         folder = JobFolder(tmp_path, vendor)

@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import bulksend
-from tests.end_to_end.segments import ADD, DELETE, DESIRED, QUERY, TARGET, Near, Stream, near, numbered, segment_job
+from tests.end_to_end.segments import ADD, DELETE, DESIRED, QUERY, TARGET, Stream, numbered, segment_job
 from tests.end_to_end.vendor import Folder, JobFolder, Vendor, finish
 from tests.observe.collector import Receiver
 
@@ -39,9 +39,9 @@ def vendor() -> Iterator[Vendor]:
         yield vendor
 
 
-def job(path: Path, vendor: Vendor, *, rows: int, extra: str = "") -> Near:
+def job(path: Path, vendor: Vendor, *, rows: int, extra: str = "") -> Folder:
     """Return a folder with a job, whose commands run in this process."""
-    return near(JobFolder(path, vendor, job=path.name, rows=rows, extra=FAST + extra))
+    return JobFolder(path, vendor, job=path.name, rows=rows, extra=FAST + extra)
 
 
 class Scraped:
@@ -287,7 +287,7 @@ def test_a_segment_is_counted_in_pages_and_ids(tmp_path: Path) -> None:
         vendor.put(numbered(range(300)))
         before = {name: vendor.calls(name) for name in (QUERY, ADD, DELETE)}
         folder = segment_job(tmp_path, vendor, numbered(range(250, 600)), text=TARGET + DESIRED)
-        done = near(folder).run("--metrics-file", "segment.prom")
+        done = folder.run("--metrics-file", "segment.prom")
         made = {name: vendor.calls(name) - number for name, number in before.items()}
     assert done.code == 0, done.err
     left = Scraped((tmp_path / "segment.prom").read_text())

@@ -23,7 +23,6 @@ from tests.end_to_end.segments import (
     QUERY,
     TARGET,
     Liar,
-    Near,
     Stream,
     files_beside,
     is_page,
@@ -33,7 +32,7 @@ from tests.end_to_end.segments import (
     wait_until,
     write_ids,
 )
-from tests.end_to_end.vendor import finish
+from tests.end_to_end.vendor import Folder, finish
 
 HUNDRED = numbered(range(100))
 
@@ -51,27 +50,27 @@ def named(path: Path, *guard: str) -> str:
     return text + ("[guard]\n" + "\n".join(guard) + "\n" if guard else "")
 
 
-def own_name(folder: Near) -> Near:
+def own_name(folder: Folder) -> Folder:
     """Name the job as its folder: campaigns of jobs of one name have one id."""
     folder.edit('job = "sale"', f'job = "{folder.path}"')
     return folder
 
 
-def made_job(*arguments: Any, **more: Any) -> Near:
+def made_job(*arguments: Any, **more: Any) -> Folder:
     return own_name(segment_job(*arguments, **more))
 
 
-def own_job(*arguments: Any, **more: Any) -> Near:
+def own_job(*arguments: Any, **more: Any) -> Folder:
     return own_name(own_segment_job(*arguments, **more))
 
 
-def planned_calls(folder: Near) -> dict[str, int]:
+def planned_calls(folder: Folder) -> dict[str, int]:
     planned = folder.command("plan", "job.toml", "--json")
     assert planned.code == 0, planned.err
     return {name: one["calls"] for name, one in planned.json["endpoints"].items()}
 
 
-def known(folder: Near) -> int:
+def known(folder: Folder) -> int:
     """Return how many segments the ledger knows as right."""
     with sqlite3.connect(folder.path / "bulksend.db") as db:
         (number,) = db.execute("SELECT count(*) FROM segment").fetchone()
@@ -79,7 +78,7 @@ def known(folder: Near) -> int:
     return int(number)
 
 
-def answer_no(monkeypatch: pytest.MonkeyPatch, folder: Near) -> list[object]:
+def answer_no(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> list[object]:
     """Run as the library does for a person who answers no; returns what each question was about."""
     asked: list[object] = []
 

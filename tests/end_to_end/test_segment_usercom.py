@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end import jobs
-from tests.end_to_end.segments import figures, near
+from tests.end_to_end.segments import figures
 from tests.end_to_end.vendor import Folder, Vendor
 
 SIZE = 320
@@ -41,7 +41,7 @@ def vendor() -> Iterator[Vendor]:
 
 
 def job(path: Path, vendor: Vendor, desired: list[str], *, text: str = TEXT) -> Folder:
-    folder = near(jobs.folder_of(path, vendor, jobs.head(vendor) + text + LIMITS))
+    folder = jobs.folder_of(path, vendor, jobs.head(vendor) + text + LIMITS)
     folder.csv("desired.csv", "id", ([one] for one in desired))
     return folder
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -11,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 from urllib.request import urlopen
 
 BULKSEND = [sys.executable, "-m", "bulksend"]
@@ -129,7 +132,29 @@ class Folder:
         return process
 
     def command(self, *arguments: str) -> Done:
-        return finish(self.start(*arguments))
+        """Run a command to its end, in this process where it leaves nothing behind there: a fifth of the time.
+
+        `start` always makes a process.
+        """
+        own_python = self.env.get("PYTHONPATH") != os.environ.get("PYTHONPATH")
+        if own_python or arguments[0] == "loadtest" or "--log-file" in arguments:
+            return finish(self.start(*arguments))
+        from bulksend.cli.app import app
+
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        with (
+            mock.patch.dict(os.environ, self.env, clear=True),
+            mock.patch.object(sys, "stdin", io.StringIO()),
+            contextlib.chdir(self.path),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                app(arguments, prog_name="bulksend")
+            except SystemExit as ended:
+                code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        return Done(code, out.getvalue(), err.getvalue())
 
     def run(self, *arguments: str) -> Done:
         return self.command("run", "job.toml", "--json", *arguments)
