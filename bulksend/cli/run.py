@@ -57,7 +57,7 @@ def run(
         Path | None, typer.Option("--log-file", metavar="FILE", help="Append every event to FILE as JSON lines.")
     ] = None,
     progress: Annotated[
-        bool | None, typer.Option("--progress/--no-progress", help="The progress bar; default: on a terminal.")
+        bool | None, typer.Option("--progress/--no-progress", help="The live display; default: on a terminal.")
     ] = None,
     metrics: MetricsAddress = None,
     metrics_file: MetricsFile = None,

@@ -99,7 +99,7 @@ class Logs:
 
 
 class _Stderr:
-    """Standard error as it is at each write: a progress bar puts itself between, so that lines stand above it."""
+    """Standard error as it is at each write: a live display puts itself between, so that lines stand above it."""
 
     def write(self, text: str) -> int:
         return sys.stderr.write(text)

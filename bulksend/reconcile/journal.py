@@ -36,8 +36,7 @@ def translated(path: Path) -> Iterator[None]:
 class Journal:
     """Lines in one file, each page of them ended by a line with a mark; blocks, one thread at a time.
 
-    `marks` are those of the pages that were finished, in order, as far as anybody needs them: the last one, and the
-    cursors of all.
+    Of the pages that were finished, `mark` is the last one's, and `cursors` has the cursors of all.
     """
 
     def __init__(self, path: Path) -> None:

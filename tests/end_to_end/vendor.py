@@ -1,4 +1,4 @@
-"""A real emulator process, a job folder beside it, and the `bulksend` command as a process."""
+"""A real emulator process, a job folder beside it, and the `bulksend` command: in the test, or as a process."""
 
 from __future__ import annotations
 
