@@ -10,6 +10,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -182,10 +183,10 @@ def test_refused_credentials_end_it(tmp_path: Path) -> None:
 @contextmanager
 def stalling_server(stall_s: float, at: int) -> Iterator[str]:
     """Serve one call at a time in a thread of its own; one of them takes long, and the others wait behind it."""
-    loop = asyncio.new_event_loop()
     body = b'{"success":true,"campaign_id":"1"}'
     reply = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
-    door, served, urls, up = asyncio.Lock(), 0, [""], threading.Event()
+    door, served = asyncio.Lock(), 0
+    up: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal served
@@ -202,19 +203,19 @@ def stalling_server(stall_s: float, at: int) -> Iterator[str]:
             writer.close()
 
     async def main() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        urls[0] = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        up.set()
+        over = asyncio.Event()
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            up.set_result((url, asyncio.get_running_loop(), over))
+            await over.wait()
 
-    starting = loop.create_task(main())
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
-    assert up.wait(10)
-    assert starting.done()
+    url, loop, over = up.result(timeout=10)
     try:
-        yield urls[0]
+        yield url
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(over.set)
         thread.join(10)
 
 
