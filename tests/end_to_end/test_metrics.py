@@ -207,7 +207,9 @@ def test_a_run_that_is_stopped_or_refused_has_not_succeeded(tmp_path: Path, vend
     left = Scraped((tmp_path / "sale.prom").read_text())
     assert left.get("bulksend_run_success") == 0
     assert left.sends()["accepted"] == stopped.sends["accepted"] == vendor.stats()["effects"] - before
-    assert left.get("bulksend_in_flight_calls") == left.get("bulksend_waiting_sends") == 0
+    # On a machine that is slow enough, the deadline passes before the first launch.
+    assert left.get("bulksend_in_flight_calls") in (None, 0)
+    assert left.get("bulksend_waiting_sends") == 0
 
     folder.edit('deadline = "1s"', "max_sends = 100")
     assert folder.run("--metrics-file", "sale.prom").code == 4

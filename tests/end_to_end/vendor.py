@@ -16,8 +16,11 @@ from typing import Any, Self
 from unittest import mock
 from urllib.request import urlopen
 
+from tests.forked import Forked
+
 BULKSEND = [sys.executable, "-m", "bulksend"]
-STARTED: list[subprocess.Popen[str]] = []
+Process = subprocess.Popen[str] | Forked
+STARTED: list[Process] = []
 """The commands of the test that runs; those that it leaves behind when it fails are ended after it."""
 SETTLED = ("send.accepted", "send.rejected", "send.unknown")
 BASE = """
@@ -47,9 +50,8 @@ class Vendor:
     """One emulator process; a context manager that ends it. `given` is what it says of itself: url and credentials."""
 
     def __init__(self, *flags: str, accounts: int = 1, provider: str = "insider") -> None:
-        command = [*BULKSEND, "emulate", provider, "--port", "0", "--accounts", str(accounts), *flags]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
+        command = ["emulate", provider, "--port", "0", "--accounts", str(accounts), *flags]
+        self.process = Forked(command, env=os.environ, err=False)
         line = self.process.stdout.readline()
         assert line, "the emulator did not come up"
         self.provider = provider
@@ -118,15 +120,24 @@ class Folder:
         lines = [",".join(map(str, row)) for row in rows]
         (self.path / name).write_text("\n".join([columns, *lines]) + "\n", "utf-8")
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*BULKSEND, *arguments],
-            cwd=self.path,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    @property
+    def _has_own_path(self) -> bool:
+        return self.env.get("PYTHONPATH") != os.environ.get("PYTHONPATH")
+
+    def start(self, *arguments: str) -> Process:
+        """Start a command as a process of its own; one whose modules are to be found elsewhere is not forked."""
+        process = (
+            subprocess.Popen(
+                [*BULKSEND, *arguments],
+                cwd=self.path,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            if self._has_own_path
+            else Forked(arguments, cwd=self.path, env=self.env)
         )
         STARTED.append(process)
         return process
@@ -136,8 +147,7 @@ class Folder:
 
         `start` always makes a process.
         """
-        own_python = self.env.get("PYTHONPATH") != os.environ.get("PYTHONPATH")
-        if own_python or arguments[0] == "loadtest" or "--log-file" in arguments:
+        if self._has_own_path or arguments[0] == "loadtest" or "--log-file" in arguments:
             return finish(self.start(*arguments))
         from bulksend.cli.app import app
 
@@ -201,6 +211,6 @@ class Done:
         return [json.loads(line) for line in self.err.splitlines() if line.startswith("{")]
 
 
-def finish(process: subprocess.Popen[str]) -> Done:
+def finish(process: Process) -> Done:
     out, err = process.communicate(timeout=90)
     return Done(process.returncode, out, err)
