@@ -198,6 +198,8 @@ class Caller:
                 return (result if isinstance(result, Reply) else None), outcome
             decision = self._decide(lane, step, outcome, attempt, None)
             throttled += isinstance(outcome, Throttled)
+            if isinstance(decision, Again) and decision.pause_s is not None:
+                await self._pause(lane, decision, outcome)  # everybody was told, also where this call gives up
             if not isinstance(decision, Again) or self.is_over(send.account):
                 return (result if isinstance(result, Reply) else None), outcome
             if (throttled > THROTTLED_MOST and not waits) or (attempt >= tries and decision.pause_s is None):
@@ -208,7 +210,6 @@ class Caller:
             self._tell.retried(send, step.endpoint, attempt, decision)
             if decision.pause_s is not None:
                 attempt -= 1
-                await self._pause(lane, decision, outcome)
             await self._wait(decision.after_s, send.account)
 
     async def _alone(

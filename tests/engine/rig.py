@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Self
 from bulksend.api.running import _can_look_up
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.sender import Sender
+from bulksend.engine.transport import Transport
 from bulksend.event import Event, EventName
 from bulksend.job.accounts import Accounts
 from bulksend.job.file import load_job
@@ -145,6 +147,15 @@ class Script:
         """Nothing is open."""
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run is given from outside, where it is not the simulated loop's own."""
+
+    executor: Executor = field(default_factory=InlineExecutor)
+    wall: Callable[[], float] | None = None
+    random: Callable[[], float] = field(default_factory=lambda: random.Random(7).random)
+
+
 class Rig:
     """One run of a job over some keys; the ledger's file is kept, so that another can go on.
 
@@ -154,13 +165,14 @@ class Rig:
     def __init__(
         self,
         path: Path,
-        script: Script,
+        script: Transport,
         job: Mapping[str, Any],
         keys: Sequence[str] = ("k1",),
         *,
         accounts: Mapping[str, Account] | None = None,
         apart: bool = True,
         contract: Collection[str] = (),
+        surroundings: Surroundings | None = None,
     ) -> None:
         tree = dict(job)
         if accounts is not None:
@@ -174,13 +186,15 @@ class Rig:
         self.flow = self.job.provider.flow(self.job.tables)
         self.apart = apart
         self.contract = contract
+        self.surroundings = surroundings or Surroundings()
         self.events: list[Event] = []
         self.readings = 0
         """How often the audience was read."""
 
     async def __aenter__(self) -> Self:
-        self.renderer = Renderer(self.job, self.flow, self.accounts, now=loop().wall())
-        self.ledger = SqliteLedger(self.path / "a.db", executor=InlineExecutor(), wall=loop().wall)
+        wall = self.surroundings.wall or loop().wall
+        self.renderer = Renderer(self.job, self.flow, self.accounts, now=wall())
+        self.ledger = SqliteLedger(self.path / "a.db", executor=self.surroundings.executor, wall=wall)
         await self.ledger.open(create=True)
         before, self.turned = await self.ledger.start_job(self.job.name, "the test")
         self.job_id, self.before = before.id, before
@@ -191,8 +205,8 @@ class Rig:
             ledger=self.ledger,
             transport=self.script,
             limit_of=self.job.limit,
-            wall=loop().wall,
-            random=random.Random(7).random,
+            wall=wall,
+            random=self.surroundings.random,
             observe=self.events.append,
             contract=self.contract,
         )
