@@ -65,6 +65,7 @@ class Forked:
         err_fd, err_end = os.pipe() if err else (None, None)
         self.stdout: TextIO = open(out_fd, encoding="utf-8")  # noqa: PTH123, SIM115
         self.stderr: TextIO | None = None if err_fd is None else open(err_fd, encoding="utf-8")  # noqa: PTH123, SIM115
+        self._said: tuple[str, str] | None = None
         given = (list(arguments), str(cwd or Path.cwd()), dict(env))
         ends = (_End(out_end), None if err_end is None else _End(err_end))
         self._process = _context().Process(target=_main, args=(*given, *ends), daemon=True)
@@ -93,6 +94,8 @@ class Forked:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        if self._said is not None:
+            return self._said
         said = {}
 
         def read(name: str, stream: TextIO) -> None:
@@ -109,7 +112,8 @@ class Forked:
                 raise subprocess.TimeoutExpired(COMMAND, timeout or 0.0)
         for stream in streams.values():
             stream.close()
-        return said["out"], said.get("err", "")
+        self._said = said["out"], said.get("err", "")
+        return self._said
 
     def send_signal(self, number: signal.Signals) -> None:
         if self.returncode is None:

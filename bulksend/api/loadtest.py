@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bulksend.api.load_report import LoadReport
+from bulksend.api.observing import Observer, Observers
 from bulksend.api.opening import Opened, load_whole, naming, open_job, secret_problems
-from bulksend.api.refusal import Observer
 from bulksend.api.run import JobSource, start_emulator
 from bulksend.api.signals import signals_end
 from bulksend.duration import parse_duration
@@ -102,7 +102,7 @@ async def load_test_async(
             )
         if emulate:
             await start_emulator(stack, opened, executor)
-        elif problems := secret_problems(opened):
+        elif problems := await asyncio.get_running_loop().run_in_executor(executor, secret_problems, opened):
             raise JobError(problems)
         wanted = ROUNDS_MOST if find_limit else asked.profile.calls
         rows = partial(_rows, opened, limit)
@@ -173,7 +173,7 @@ class _Test:
         self._job, self._endpoint, self._asked, self._stop = job, endpoint, asked, stop
         self._tally = Tally()
         self._chronicle = Chronicle()
-        self._observers: list[Observer] = [self._chronicle, *observers]
+        self._tell = Observers([self._chronicle, *observers])
         self._began_at = time.time()
         self._began_s = time.perf_counter()
 
@@ -225,9 +225,7 @@ class _Test:
         return await runner.run(search)
 
     def _ended(self, shot: Shot, due_s: float) -> None:
-        event = event_of(shot, self._job, self._endpoint, due_s)
-        for observer in self._observers:
-            observer(event)
+        self._tell(event_of(shot, self._job, self._endpoint, due_s))
         if isinstance(shot.outcome, Denied):
             self._stop.because(DeniedError(shot.outcome.reason))
 

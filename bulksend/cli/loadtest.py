@@ -85,7 +85,8 @@ def loadtest(
 
     Latency counts from when a call was due. Nothing is retried, and the job's ledger is not touched. Only this machine
     is called, or an account that is marked with sandbox = true and named with --confirm-host. Exit code 99: a
-    threshold failed; 3: no limit was settled.
+    threshold failed; 3: no limit was settled. --find-limit takes the vendor to count in sliding windows; of one that
+    turns out to count otherwise (in fixed windows, say), no limit is told.
 
     Example: bulksend loadtest spring-sale.toml --rate 6000/min --duration 2m --emulate --fail-if "p99 > 500ms"
     """

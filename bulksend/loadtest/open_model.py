@@ -44,10 +44,18 @@ async def fire(
     """Make the calls of a profile, count them, and wait for those under way; returns the time that it began.
 
     A call that comes due with `max_in_flight` calls under way is dropped. `ended` is told each shot and, by the clock,
-    when it was due.
+    when it was due. An exception from `shoot` or `ended` is a bug: it is raised, once the calls under way are over.
     """
     start_s = clock() + LEAD_S
     under_way: set[asyncio.Task[None]] = set()
+    broken: list[BaseException] = []
+
+    def over(task: asyncio.Task[None]) -> None:
+        under_way.discard(task)
+        wrong = None if task.cancelled() else task.exception()
+        if wrong is not None:
+            broken.append(wrong)
+            stop.because(wrong)
 
     async def one(number: int, due_s: float) -> None:
         shot = await shoot(number)
@@ -72,10 +80,11 @@ async def fire(
                 continue
             task = asyncio.create_task(one(number, due_s))
             under_way.add(task)
-            task.add_done_callback(under_way.discard)
-        if under_way:
-            await asyncio.gather(*under_way)
+            task.add_done_callback(over)
+        await asyncio.gather(*under_way, return_exceptions=True)
     finally:
         for task in under_way:
             task.cancel()
+    if broken:
+        raise broken[0]
     return start_s

@@ -17,7 +17,13 @@ and its reply, so that each reply bounds T from one side, whatever the network o
    1.5 % wide. The roundest period in it is told.
 5. **The next window.** Calls at the pace of the windows that are known, never above them (each waits for the reply to
    the one N before it, and T more). A 429 now belongs to a longer window: on with 2. None for as long as the search
-   may look, and for longer than the longest window: all are found, and the limit has been held.
+   may look, and for longer than the longest window: all that decide are found, and the limit has been held.
+6. **Shorter windows.** Where a filling of 4 was refused before it was done, and a slower one was not, a shorter window
+   stands beside one that is known. It never decides at an even pace, but a burst would meet it: filled from rest at the
+   rate that was refused, the first 429 is its own.
+
+At the end, the windows are held against every reply. A vendor that counts otherwise (in fixed windows, with a bucket)
+contradicts them, and no limit is told.
 
 A 429 that contradicts a bracket (a call refused where it was proven that one is accepted) comes from another window
 that is full: the bracket stays as wide as it was, and 5 finds the other. Every 429 counts against the budget.
@@ -30,13 +36,12 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bulksend.loadtest.trial import DOUBLE_EVERY, Mark, Trial, Within, roundest
-from bulksend.model import Limit, Window
+from bulksend.loadtest.bracket import ROUGH, Bracket, are_explained, is_passed
+from bulksend.loadtest.trial import DOUBLE_EVERY, Mark, Trial, Within
+from bulksend.model import Limit
 
-__all__ = ["Bracket", "Found", "LimitSearch"]
+__all__ = ["Found", "LimitSearch"]
 
-PRECISE = 0.015
-"""How wide the bracket of a period may be, as a share of it."""
 LONGER = 1.5
 FASTER = 1.5
 RUNGS_MOST = 6
@@ -46,8 +51,6 @@ PROGRESS = 0.8
 STUCK_MOST = 2
 STUCK_S = 10.0
 """For so long, a short window is tried again all the same: one round in several may meet a quiet moment."""
-ROUGH = 0.05
-"""With a wider bracket than this, no figure in it is to be trusted: the longest period is told."""
 FILLS_MOST = 6
 WINDOWS_MOST = 4
 HINT_S = 1.2
@@ -57,6 +60,8 @@ HOLD_WINDOWS = 1.25
 STEPS = 4
 """Without a word on where to begin: the first step is the highest rate, halved so often, or one call a second."""
 
+NOT_SLIDING = "the vendor does not seem to count in sliding windows, or others call it too"
+
 Trials = Generator[Trial, list[Mark], None]
 
 
@@ -64,30 +69,8 @@ class _EndError(Exception):
     """The search cannot go on; the text says why."""
 
 
-@dataclass(slots=True)
-class Bracket:
-    """A window: N calls, in a period above `low_s` and at most `high_s`."""
-
-    calls: int
-    low_s: float
-    high_s: float
-    hinted: bool = False
-
-    @property
-    def is_precise(self) -> bool:
-        """Say whether the period is known well enough."""
-        return self.high_s - self.low_s <= PRECISE * self.high_s
-
-    @property
-    def tolerance(self) -> float:
-        """Return how wide the bracket is, as a share of the period."""
-        return (self.high_s - self.low_s) / self.high_s
-
-    @property
-    def window(self) -> Window:
-        """Return it as a limit tells it."""
-        is_rough = self.tolerance > ROUGH
-        return Window(self.calls, round(self.high_s, 3) if is_rough else roundest(self.low_s, self.high_s))
+class _OddError(_EndError):
+    """What the vendor does fits no sliding windows: those that seem to be known are not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +112,15 @@ class LimitSearch:
         self._calls = 0
         self._throttled = 0
         self._admitted: list[Mark] = []
+        self._refused: list[Mark] = []
         self._last_s = now_s
         """When the last reply came."""
         self._held: tuple[float, float] | None = None
         self._fill_per_s = top_per_s
+        self._settled_s = math.inf
+        """When the first window was known: before, calls of others may have been in the way."""
+        self._hasty_per_s: float | None = None
+        """The highest rate at which a window could not be filled."""
         self._ended: str | None = "stopped before the search was done"
 
     def found(self) -> Found:
@@ -148,14 +136,27 @@ class LimitSearch:
                 if refused is None:
                     for rough in self._windows[:-1]:
                         yield from self._narrow(rough)  # now that what stood in its way is known
+                    yield from self._shorter()
+                    self._check()
                     self._ended = self._doubt()
                     return
                 bracket = yield from self._bracket(refused)
                 self._windows.append(bracket)
+                self._settled_s = min(self._settled_s, self._last_s)
                 yield from self._narrow(bracket)
-            raise _EndError(f"more than {WINDOWS_MOST} windows: the vendor does not seem to count in sliding windows")
+            raise _OddError(f"more than {WINDOWS_MOST} windows: {NOT_SLIDING}")
         except _EndError as why:
             self._ended = str(why)
+            if isinstance(why, _OddError):
+                self._windows.clear()
+
+    def _check(self) -> None:
+        """Hold the windows against every reply: where the vendor counts otherwise, none is better than a wrong one."""
+        if any(is_passed(one, self._admitted) for one in self._windows):
+            raise _OddError(f"more calls were accepted than the windows allow: {NOT_SLIDING}")
+        late = [mark for mark in self._refused if mark.sent_s > self._settled_s]
+        if not are_explained(late, self._windows, self._admitted):
+            raise _OddError(f"calls were refused that the windows allow: {NOT_SLIDING}")
 
     def _doubt(self) -> str | None:
         """Say what keeps the result from being one; None where nothing does."""
@@ -170,6 +171,7 @@ class LimitSearch:
         self._calls += len(marks)
         self._throttled += sum(mark.refused for mark in marks)
         self._admitted += [mark for mark in marks if not mark.refused]
+        self._refused += [mark for mark in marks if mark.refused]
         self._last_s = max([self._last_s, *(mark.done_s for mark in marks)])
         unclear = next((mark.unclear for mark in marks if mark.unclear is not None), None)
         if unclear is not None:
@@ -233,24 +235,32 @@ class LimitSearch:
             bracket = Bracket(number, mark.sent_s - first.done_s, math.inf)
             yield from self._bound(bracket, first, mark)
             return bracket
-        bracket = Bracket(number, 0.0, mark.done_s - first.sent_s)
+        bracket = shorter = Bracket(number, 0.0, mark.done_s - first.sent_s)
+        rest_s = 0.0
         for _ in range(FILLS_MOST):
-            calls = math.ceil(1.2 * rate * bracket.high_s) + 10
-            at_s = self._rest_s([*self._windows, bracket])
+            calls = math.ceil(1.2 * rate * shorter.high_s) + 10
+            at_s = max(self._rest_s([*self._windows, shorter]), self._last_s + rest_s)
             begun = len(self._admitted)
             marks = yield from self._make(Trial(at_s, rate, calls, self._within))
             again = next((one for one in marks if one.refused), None)
             if again is not None:
-                first = self._admitted[begun]
-                bracket.calls = len(self._admitted) - begun
-                if not self._windows:
-                    self._fill_per_s = rate
-                yield from self._bound(bracket, first, again)
-                return bracket
+                bracket = Bracket(len(self._admitted) - begun, 0.0, math.inf)
+                if bracket.calls:
+                    if not self._windows:
+                        self._fill_per_s = rate
+                    yield from self._bound(bracket, self._admitted[begun], again)
+                    if not is_passed(bracket, self._admitted):
+                        return bracket
+                if rest_s:
+                    raise _OddError(f"more calls were accepted than any window allows: {NOT_SLIDING}")
+                # A longer window was nearly full. Its oldest call has left it now, perhaps the first of all: so long a
+                # rest empties it.
+                rest_s = min(self._last_s - first.sent_s, self._patience_s)
+                continue
             if self._windows or rate >= self._top_per_s:
                 break
             rate = min(2 * rate, self._top_per_s)
-        raise _EndError("a 429 came that does not come again at the same rate: give a higher --rate")
+        raise _OddError(f"a 429 came that does not come again at the same rate: give a higher --rate, or {NOT_SLIDING}")
 
     def _before(self, refused: Mark) -> Mark:
         """Return the last accepted call that left well before this one."""
@@ -292,6 +302,7 @@ class LimitSearch:
             if anchor is None:
                 # A shorter window is full at this rate, or a longer one at any.
                 slowest = 1.2 * bracket.calls / max(bracket.low_s, 1e-3)
+                self._hasty_per_s = max(self._hasty_per_s or 0.0, self._fill_per_s)
                 if self._fill_per_s <= slowest:
                     return
                 self._fill_per_s = max(self._fill_per_s / 2, slowest)
@@ -311,6 +322,20 @@ class LimitSearch:
             stuck = stuck + 1 if bracket.high_s - bracket.low_s > PROGRESS * width_s else 0
             if stuck >= STUCK_MOST and self._last_s - begun_s > STUCK_S:
                 return  # the way to the vendor varies by as much: no more can be seen from here
+
+    def _shorter(self) -> Trials:
+        """Look for the windows that stood in the way of filling the longer ones, now that those are known."""
+        while self._hasty_per_s is not None and self._windows and len(self._windows) < WINDOWS_MOST:
+            calls, begun = min(one.calls for one in self._windows), len(self._admitted)
+            marks = yield from self._make(Trial(self._rest_s(), self._hasty_per_s, calls, self._within))
+            refused = next((one for one in marks if one.refused), None)
+            if refused is None or len(self._admitted) == begun:
+                return
+            bracket = Bracket(len(self._admitted) - begun, 0.0, math.inf)
+            self._fill_per_s = self._hasty_per_s
+            yield from self._bound(bracket, self._admitted[begun], refused)
+            self._windows.append(bracket)
+            yield from self._narrow(bracket)
 
     def _fill(self, bracket: Bracket, others: Sequence[Within]) -> Generator[Trial, list[Mark], Mark | None]:
         """Fill a window with as many calls as it holds; returns the oldest of them, None where another was full."""

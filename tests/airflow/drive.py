@@ -1,44 +1,51 @@
-"""Runs in an interpreter that has Airflow: loads a folder of DAGs, runs its one DAG, prints how that ended as JSON.
+"""Runs in an interpreter that has Airflow: makes its database, loads folders of DAGs and runs Insider's of each.
 
-Its arguments are the day, and what is done: `parse`, `whole`, or `stopped`: a SIGTERM at the first accepted send.
+Its argument is JSON: a list of scenes, each with its folder, its day, what it sets in the environment, and how the DAG
+is run, one after the other: `whole`, or `stopped`: a SIGTERM at the first accepted send. It prints what came of each as
+JSON. An Airflow takes many seconds to start, so one process does everything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
+from unittest import mock
 
 
 def main() -> None:
-    day, first_try = sys.argv[1:]
-    folder = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
+    from airflow.__main__ import main as command
+
+    with mock.patch.object(sys, "argv", ["airflow", "db", "migrate"]), contextlib.suppress(SystemExit):
+        command()
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:
         from airflow.models.dagbag import DagBag
-    with suppress(ImportError):
+    with contextlib.suppress(ImportError):
         import airflow.providers.fab.auth_manager.models  # noqa: F401  # Airflow 2 deletes by a table of it
-    bag = DagBag(folder)
-    said: dict[str, Any] = {"import_errors": bag.import_errors, "dags": sorted(bag.dags)}
-    if first_try != "parse":
-        (dag,) = bag.dags.values()
-        said |= run(dag, day, first_try)
-    sys.stdout.write(f"\nSAID {json.dumps(said)}\n")
+    told = []
+    for scene in json.loads(sys.argv[1]):
+        with mock.patch.dict(os.environ, scene["env"]):
+            bag = DagBag(scene["dags"])
+            dag, day = bag.dags["bulksend_insider"], scene["day"]
+            runs = [run(dag, day, way) for way in scene["ways"]]
+            told.append({"import_errors": bag.import_errors, "dags": sorted(bag.dags), "runs": runs})
+    sys.stdout.write(f"\nSAID {json.dumps(told)}\n")
 
 
-def run(dag: Any, day: str, first_try: str) -> dict[str, Any]:
+def run(dag: Any, day: str, way: str) -> dict[str, Any]:
     import bulksend
 
     real, days = bulksend.run, []
 
     def counted(*given: Any, **named: Any) -> Any:
         days.append(named["vars"]["day"])
-        if len(days) == 1 and first_try == "stopped":
+        if len(days) == 1 and way == "stopped":
             return real(*given, **named, observers=[terminate])
         return real(*given, **named)
 

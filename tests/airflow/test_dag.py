@@ -1,63 +1,45 @@
-"""The DAG that `init --scheduler airflow` writes, in Airflow itself.
-
-Airflow's pins fit few environments, so it may stand in one of its own, with bulksend's dependencies:
-BULKSEND_AIRFLOW_PYTHON names its interpreter. Skipped where neither that nor this one has Airflow.
-"""
+"""The DAG that `init --scheduler airflow` writes, in Airflow itself."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Iterator
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PYTHON = os.environ.get("BULKSEND_AIRFLOW_PYTHON") or sys.executable
-TIMEOUT_S = 280
-DAY = "2026-04-01"
-if "BULKSEND_AIRFLOW_PYTHON" not in os.environ and find_spec("airflow") is None:
-    text = "Airflow is not installed; BULKSEND_AIRFLOW_PYTHON may name an interpreter that has it"
-    pytest.skip(text, allow_module_level=True)
+import bulksend
+from tests.airflow.conftest import PYTHON
+from tests.end_to_end.vendor import Folder, Vendor
 
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 280
+PROVIDERS = ("batch", "insider", "stream", "usercom")
+STORES = ["0001", "0002", "0003", "0004", "0005"]
 pytestmark = pytest.mark.timeout(TIMEOUT_S + 20)
 
 
 class Scene:
-    """An Airflow with nothing in it but the DAG, and an emulator of the vendor."""
+    """A folder of DAGs, an emulator of the vendor, and what Airflow made of them; each has a day of its own."""
 
-    def __init__(self, folder: Path, emulated: dict[str, str]) -> None:
-        self.dags = folder / "dags"
+    said: dict[str, Any]
+
+    def __init__(self, path: Path, vendor: Vendor, day: str, *ways: str) -> None:
+        path.mkdir()
+        self.vendor, self.day, self.ways = vendor, day, ways
+        self.dags = path / "dags"
         self.dags.mkdir()
-        self.url = emulated["url"]
-        self.env = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "BULKSEND"))},
-            "AIRFLOW_HOME": str(folder / "airflow"),
-            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
-            "BULKSEND_LEDGER": f"sqlite://{folder / 'ledger.db'}",
-            "INSIDER_TOKEN": emulated["token"],
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "ignore",
-        }
-        self._call([sys.executable, "-m", "bulksend", "init", "insider", "--scheduler", "airflow"], cwd=self.dags)
-        self.edit("insider.toml", '"100000001" ', f'"{emulated["partner_id"]}"\nbase_url = "{self.url}" ')
+        self.ledger = f"sqlite://{path / 'ledger.db'}"
+        self.init("insider")
+        self.edit("insider.toml", '"100000001" ', f'"{vendor.partner_id}"\nbase_url = "{vendor.url}" ')
         self.edit("insider_dag.py", "timedelta(minutes=1)", "timedelta(seconds=0)")
-        self._call([PYTHON, "-m", "airflow", "db", "migrate"])
 
-    def _call(self, command: list[str], cwd: Path = ROOT) -> str:
-        done = subprocess.run(
-            command, cwd=cwd, env=self.env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
-        return done.stdout
+    def init(self, provider: str) -> None:
+        assert Folder(self.dags).command("init", provider, "--scheduler", "airflow").code == 0
 
     def edit(self, name: str, old: str, new: str) -> None:
         path = self.dags / name
@@ -65,74 +47,86 @@ class Scene:
         assert text.count(old) == 1
         path.write_text(text.replace(old, new), "utf-8")
 
-    def drive(self, first_try: str, day: str = DAY) -> dict[str, Any]:
-        out = self._call([PYTHON, str(Path(__file__).with_name("drive.py")), day, first_try])
-        (said,) = (line.removeprefix("SAID ") for line in out.splitlines() if line.startswith("SAID "))
-        data = json.loads(said)
-        assert isinstance(data, dict)
-        return data
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the process with Airflow in it needs to know."""
+        env = {"BULKSEND_LEDGER": self.ledger, "INSIDER_TOKEN": self.vendor.token}
+        return {"dags": str(self.dags), "day": self.day, "env": env, "ways": self.ways}
 
-    def status(self) -> dict[str, Any]:
-        job = str(self.dags / "insider.toml")
-        data = json.loads(
-            self._call([sys.executable, "-m", "bulksend", "status", job, "--var", f"day={DAY}", "--json"])
+    @property
+    def runs(self) -> list[tuple[str, str, list[str]]]:
+        """The state of each run and of its task, and the days for which `bulksend.run` was called."""
+        return [(one["run"], one["task"], one["days"]) for one in self.said["runs"]]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Scene]]:
+    """All of them, in one Airflow: to start one takes longer than to run its DAGs."""
+    path = tmp_path_factory.mktemp("scenes")
+    home = path / "airflow"
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "BULKSEND"))},
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(
+            path / "whole" / "dags"
+        ),  # where Airflow 3 finds what it writes down of a DAG
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+    }
+    with ExitStack() as stack:
+        vendors = [stack.enter_context(Vendor()) for _ in range(3)]
+        failing = stack.enter_context(Vendor("--fault", "insider.launch=424:100%"))
+        scenes = {
+            "whole": Scene(path / "whole", vendors[0], "2026-04-01", "whole", "whole"),
+            "stopped": Scene(path / "stopped", vendors[1], "2026-04-02", "stopped"),
+            "failing": Scene(path / "failing", failing, "2026-04-03", "whole"),
+            "wrong": Scene(path / "wrong", vendors[2], "2026-04-04", "whole"),
+        }
+        for provider in PROVIDERS:
+            if provider != "insider":
+                scenes["whole"].init(provider)
+        for line in ("canary     = 2", 'stop_after = "5%"'):
+            scenes["failing"].edit("insider.toml", line, f"# {line}")
+        scenes["wrong"].edit("insider.toml", "c_store_id", "zz_store_id")
+
+        command = [PYTHON, str(Path(__file__).with_name("drive.py")), json.dumps([one.told for one in scenes.values()])]
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
         )
-        assert isinstance(data, dict)
-        return data
-
-    def launched(self) -> list[str]:
-        """Return the stores to which a launch took effect, by the emulator's own log."""
-        with urlopen(f"{self.url}/_emulator/effects", timeout=10) as reply:
-            effects = json.load(reply)["effects"]
-        return [one["body"]["target"]["values"][0] for one in effects if one["endpoint"] == "insider.launch"]
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+        (said,) = (line.removeprefix("SAID ") for line in done.stdout.splitlines() if line.startswith("SAID "))
+        for scene, one in zip(scenes.values(), json.loads(said), strict=True):
+            scene.said = one
+        yield scenes
 
 
-@pytest.fixture
-def scene(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scene]:
-    """Its parameter, where there is one, is a fault of the emulator."""
-    faults = ["--fault", request.param] if hasattr(request, "param") else []
-    command = [sys.executable, "-m", "bulksend", "emulate", "insider", "--port", "0", *faults]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
-        assert child.stdout is not None
-        try:
-            yield Scene(tmp_path, json.loads(child.stdout.readline())["insider"])
-        finally:
-            child.terminate()
+def test_airflow_reads_the_dag_of_each_provider(scenes: Mapping[str, Scene]) -> None:
+    said = scenes["whole"].said
+    assert (said["import_errors"], said["dags"]) == ({}, [f"bulksend_{provider}" for provider in PROVIDERS])
 
 
-STORES = ["0001", "0002", "0003", "0004", "0005"]
+def test_a_run_sends_and_a_second_run_of_the_day_sends_nothing(scenes: Mapping[str, Scene]) -> None:
+    scene = scenes["whole"]
+    assert scene.runs == [("success", "success", [scene.day])] * 2
+    assert scene.vendor.launches() == dict.fromkeys(STORES, 1)
 
 
-def test_airflow_reads_the_dag(scene: Scene) -> None:
-    assert scene.drive("parse") == {"import_errors": {}, "dags": ["bulksend_insider"]}
+def test_a_retry_after_a_stop_goes_on(scenes: Mapping[str, Scene]) -> None:
+    scene = scenes["stopped"]
+    assert scene.runs == [("success", "success", [scene.day, scene.day])]
+    assert scene.vendor.launches() == dict.fromkeys(STORES, 1)
 
 
-def test_a_run_sends_and_a_second_run_of_the_day_sends_nothing(scene: Scene) -> None:
-    said = scene.drive("whole")
-    assert (said["run"], said["task"], said["days"]) == ("success", "success", [DAY])
-    assert sorted(scene.launched()) == STORES
-    assert scene.drive("whole")["task"] == "success"
-    assert sorted(scene.launched()) == STORES
+def test_sends_that_are_not_accepted_fail_the_task_without_a_retry(scenes: Mapping[str, Scene]) -> None:
+    scene = scenes["failing"]
+    assert scene.runs == [("failed", "failed", [scene.day])]
+    seen = bulksend.status(scene.dags / "insider.toml", vars={"day": scene.day}, ledger=scene.ledger)
+    assert (seen.total, seen.accepted, seen.pending) == (5, 0, 0)
 
 
-def test_a_retry_after_a_stop_goes_on(scene: Scene) -> None:
-    said = scene.drive("stopped")
-    assert (said["task"], said["days"]) == ("success", [DAY, DAY])
-    assert sorted(scene.launched()) == STORES
-
-
-@pytest.mark.parametrize("scene", ["insider.launch=424:100%"], indirect=True)
-def test_sends_that_are_not_accepted_fail_the_task_without_a_retry(scene: Scene) -> None:
-    for line in ("canary     = 2", 'stop_after = "5%"'):
-        scene.edit("insider.toml", line, f"# {line}")
-    said = scene.drive("whole")
-    assert (said["run"], said["task"], said["days"]) == ("failed", "failed", [DAY])
-    sends = scene.status()["sends"]
-    assert (sends["total"], sends["accepted"], sends["pending"]) == (5, 0, 0)
-
-
-def test_a_job_file_that_is_wrong_fails_the_task_without_a_retry(scene: Scene) -> None:
-    scene.edit("insider.toml", "c_store_id", "zz_store_id")
-    said = scene.drive("whole")
-    assert (said["run"], said["task"], said["days"]) == ("failed", "failed", [DAY])
-    assert scene.launched() == []
+def test_a_job_file_that_is_wrong_fails_the_task_without_a_retry(scenes: Mapping[str, Scene]) -> None:
+    scene = scenes["wrong"]
+    assert scene.runs == [("failed", "failed", [scene.day])]
+    assert scene.vendor.launches() == {}

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,14 @@ def test_the_library_and_an_emulator_of_its_own(tmp_path: Path) -> None:
     with Vendor() as vendor:
         folder = JobFolder(tmp_path, vendor)
         seen: list[bulksend.Event] = []
-        report = bulksend.load_test(
-            folder.file, rate="50/s", duration="1s", ramp_from="10/s", emulate=True, observers=[seen.append]
-        )
+
+        def broken(_: bulksend.Event) -> None:
+            raise ValueError("no disk")
+
+        with pytest.warns(RuntimeWarning, match="an observer failed"):
+            report = bulksend.load_test(
+                folder.file, rate="50/s", duration="1s", ramp_from="10/s", emulate=True, observers=[broken, seen.append]
+            )
         assert vendor.stats("insider.create")["calls"] == vendor.stats()["calls"] == 0
     assert isinstance(report, bulksend.LoadReport)
     assert (report.state, report.calls["planned"], report.outcomes["accepted"]) == ("done", 30, 30)
@@ -91,24 +97,24 @@ def test_the_library_and_an_emulator_of_its_own(tmp_path: Path) -> None:
     assert {event.name for event in seen} == {bulksend.EventName.CALL_MADE}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "about"),
-    [
-        (("--fail-if", "p99 > 500"), "write the unit"),
-        (("--fail-if", "speed > 5"), "known here: p50"),
-        (("--rate", "fast"), "not a rate"),
-        (("--duration", "0s"), "above zero"),
-        (("--endpoint", "insider.lunch"), "did you mean insider.launch"),
-        (("--max-in-flight", "0"), "--max-in-flight"),
-    ],
-)
-def test_what_makes_no_sense_is_refused_before_any_call(tmp_path: Path, arguments: tuple[str, ...], about: str) -> None:
+def test_what_makes_no_sense_is_refused_before_any_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Vendor() as vendor:
-        done = JobFolder(tmp_path, vendor).command(
-            "loadtest", "job.toml", "--rate", "10/s", "--duration", "1s", *arguments
-        )
-        assert done.code == 2
-        assert about in done.err
+        folder = JobFolder(tmp_path, vendor)
+        monkeypatch.setenv("INSIDER_TOKEN", vendor.token)
+        wrong: list[tuple[dict[str, Any], str]] = [
+            ({"fail_if": ["p99 > 500"]}, "write the unit"),
+            ({"fail_if": ["speed > 5"]}, "known here: p50"),
+            ({"rate": "fast"}, "not a rate"),
+            ({"duration": "0s"}, "above zero"),
+            ({"endpoint": "insider.lunch"}, "did you mean insider.launch"),
+            ({"max_in_flight": 0}, "--max-in-flight"),
+        ]
+        for given, about in wrong:
+            with pytest.raises(bulksend.JobError, match=about):
+                bulksend.load_test(folder.file, **{"rate": "10/s", "duration": "1s", **given})
+        done = load(folder, "--rate", "10/s", "--fail-if", "p99 > 500")
+        assert (done.code, done.json["state"]) == (2, "refused")
+        assert "write the unit" in done.err
         assert vendor.stats()["calls"] == vendor.stats("insider.create")["calls"] == 0
 
 
@@ -131,27 +137,47 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
         assert vendor.stats("insider.create")["calls"] == 0
 
 
-def test_only_a_sandbox_that_is_named_may_be_called(tmp_path: Path) -> None:
+def test_only_a_sandbox_that_is_named_may_be_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name resolves to nothing: a call would end as one without a connection, not as a refusal."""
     with Vendor() as vendor:
         folder = JobFolder(tmp_path, vendor)
+        monkeypatch.setenv("INSIDER_TOKEN", vendor.token)
         folder.edit(f'base_url = "{vendor.url}"', 'base_url = "https://sandbox.invalid"')
         asked = ("--rate", "10/s", "--duration", "1s")
-        refused = load(folder, *asked)
-        assert (refused.code, refused.json["state"]) == (4, "refused")
-        assert "not marked as a sandbox" in refused.err
-        assert load(folder, *asked, "--confirm-host", "sandbox.invalid").code == 4
+
+        def refused(about: str, *hosts: str) -> None:
+            with pytest.raises(bulksend.GuardError, match=about):
+                bulksend.load_test(folder.file, rate="10/s", duration="1s", confirm_hosts=hosts)
+
+        refused("not marked as a sandbox")
+        refused("not marked as a sandbox", "sandbox.invalid")
         folder.edit("[audience]", "sandbox = true\n[audience]")
-        refused = load(folder, *asked)
-        assert refused.code == 4
-        assert "--confirm-host sandbox.invalid" in refused.err
-        assert load(folder, *asked, "--confirm-host", "other.invalid").code == 4
+        refused("--confirm-host sandbox.invalid", "other.invalid")
+        done = load(folder, *asked)
+        assert (done.code, done.json["state"]) == (4, "refused")
+        assert "--confirm-host sandbox.invalid" in done.err
         confirmed = load(folder, *asked, "--confirm-host", "sandbox.invalid")
         assert confirmed.code == 1
         assert "sandbox.invalid is not found" in confirmed.err or "no connection" in confirmed.err
         assert load(folder, *asked, "--emulate").code == 0
         # Nothing but the emulator of its own was called.
         assert vendor.stats()["calls"] == vendor.stats("insider.create")["calls"] == 0
+
+
+def test_neither_a_redirect_nor_a_proxy_of_the_environment_leads_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Vendor() as vendor, redirecting_server(vendor.url) as url:
+        folder = JobFolder(tmp_path, vendor)
+        monkeypatch.setenv("INSIDER_TOKEN", vendor.token)
+        monkeypatch.setattr("bulksend.loadtest.asking.WAIT_S", 0.01)
+        with pytest.raises(bulksend.PrepareError, match="redirects are not followed"):
+            bulksend.load_test(folder.file, rate="10/s", duration="0.2s", base_url=url)
+        assert vendor.stats()["calls"] == vendor.stats("insider.create")["calls"] == 0
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, url)
+        report = bulksend.load_test(folder.file, rate="10/s", duration="0.5s")
+        assert (report.outcomes["accepted"], vendor.stats()["calls"]) == (5, 5)
 
 
 def test_ctrl_c_ends_it_in_good_order_with_the_numbers(tmp_path: Path) -> None:
@@ -178,6 +204,31 @@ def test_refused_credentials_end_it(tmp_path: Path) -> None:
         assert done.code == 1
         assert "credentials" in done.err
         assert vendor.stats()["calls"] == 0
+
+
+@contextmanager
+def redirecting_server(to: str) -> Iterator[str]:
+    """Send every request on to another address, in a thread of its own."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(307)
+            self.send_header("location", to + self.path)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join(10)
 
 
 @contextmanager
@@ -232,6 +283,57 @@ def test_a_vendor_that_stalls_is_seen(tmp_path: Path) -> None:
     assert data["latency_ms"]["p90"] > 500
 
 
+QUICK = [
+    ("100/1s", "300/s", "60/s"),  # 600/6s, scaled down
+    ("30/1s", "100/s", "30/s"),  # 30/min, scaled down
+]
+
+
+def within_two_percent(text: str, limit: str) -> None:
+    found, wanted = Limit.parse(text), Limit.parse(limit)
+    assert len(found.windows) == len(wanted.windows), text
+    for one, other in zip(found.windows, wanted.windows, strict=True):
+        assert one.calls == pytest.approx(other.calls, rel=0.02), text
+        assert one.period_s == pytest.approx(other.period_s, rel=0.02), text
+
+
+async def find_limits(folders: list[JobFolder]) -> list[bulksend.LoadReport]:
+    searches = [
+        bulksend.load_test_async(folder.file, rate=rate, ramp_from=begin, duration="1s", find_limit=True)
+        for folder, (_, rate, begin) in zip(folders, QUICK, strict=True)
+    ]
+    return await asyncio.gather(*searches)
+
+
+def test_limits_are_found_within_two_percent(tmp_path: Path) -> None:
+    """Both at the same time and in this process, since a search mostly waits.
+
+    The long form has the windows as they are, and two at once; tests/loadtest has them all, in simulated time.
+    """
+    with ExitStack() as stack:
+        folders = []
+        for number, (limit, _, _) in enumerate(QUICK):
+            path = tmp_path / str(number)
+            path.mkdir()
+            vendor = stack.enter_context(Vendor("--limit", f"insider.launch={limit}"))
+            (path / "token").write_text(vendor.token, "utf-8")
+            folder = JobFolder(path, vendor, rows=50)
+            folder.edit("env:INSIDER_TOKEN", "file:token")
+            folders.append(folder)
+        for (limit, _, _), folder, report in zip(QUICK, folders, asyncio.run(find_limits(folders)), strict=True):
+            assert report.found is not None
+            assert (report.state, report.found.ended) == ("done", None)
+            within_two_percent(report.limits["insider.launch"], limit)
+            adds_up(report.to_dict())
+            stats = folder.vendor.stats()
+            assert report.found.throttled == stats["throttled"] < 100
+            assert stats["max_in_window"][0] == Limit.parse(limit).windows[0].calls
+            # A job file takes the table as it is.
+            with folder.file.open("a", encoding="utf-8") as file:
+                file.write(report.limits_table)
+            assert bulksend.plan(folder.file).endpoints["insider.launch"].limit == report.limits["insider.launch"]
+
+
 FIND = [
     ("600/6s", "400/s", "50/s"),
     ("30/1s", "100/s", "10/s"),
@@ -239,16 +341,13 @@ FIND = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(
-    "which",
-    [pytest.param(FIND[1:2], id="one", marks=pytest.mark.long), pytest.param(FIND, id="all", marks=pytest.mark.long)],
-)
-def test_limits_are_found_within_two_percent(tmp_path: Path, which: list[tuple[str, str, str]]) -> None:
-    """All at the same time: a search mostly waits."""
+def test_limits_are_found_by_the_command(tmp_path: Path) -> None:
+    """The windows as vendors have them, each search a process of its own."""
     with ExitStack() as stack:
         searches = []
-        for number, (limit, rate, begin) in enumerate(which):
+        for number, (limit, rate, begin) in enumerate(FIND):
             vendor = stack.enter_context(Vendor("--limit", f"insider.launch={limit}"))
             path = tmp_path / str(number)
             path.mkdir()
@@ -260,25 +359,20 @@ def test_limits_are_found_within_two_percent(tmp_path: Path, which: list[tuple[s
             done = Done(process.returncode, out, err)
             assert done.code == 0, done.err
             adds_up(done.json)
-            stats = vendor.stats()
-            # The table can stand in a job file as it is.
             table = (folder.path / "limits.toml").read_text("utf-8")
             text = tomllib.loads(table)["limits"]["insider.launch"]
             assert done.json["limits"] == {"insider.launch": text}
-            found, wanted = Limit.parse(text), Limit.parse(limit)
-            assert len(found.windows) == len(wanted.windows), text
-            for one, other in zip(found.windows, wanted.windows, strict=True):
-                assert one.calls == pytest.approx(other.calls, rel=0.02), text
-                assert one.period_s == pytest.approx(other.period_s, rel=0.02), text
+            within_two_percent(text, limit)
+            stats = vendor.stats()
             assert done.json["search"]["throttled"] == stats["throttled"] < 100
-            assert stats["max_in_window"][0] == wanted.windows[0].calls
+            assert stats["max_in_window"][0] == Limit.parse(limit).windows[0].calls
 
 
-@pytest.mark.long
 def test_a_limit_that_is_not_met_is_said_not_to_be(tmp_path: Path) -> None:
     with Vendor() as vendor:
         folder = JobFolder(tmp_path, vendor)
-        done = folder.command("loadtest", "job.toml", "--rate", "40/s", "--duration", "1s", "--find-limit")
+        asked = ("--rate", "40/s", "--ramp-from", "40/s", "--duration", "0.5s", "--find-limit")
+        done = folder.command("loadtest", "job.toml", *asked)
     assert done.code == 0
     assert tomllib.loads(done.out) == {"limits": {}}
     assert "none was met up to 2,400/min" in done.err

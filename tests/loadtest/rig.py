@@ -1,22 +1,24 @@
-"""A vendor in simulated time: strict sliding windows, a way to it that varies, and a search or a test against it."""
+"""A vendor in simulated time: the emulators' own limiter, a way to it that varies, and a search against it."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import random
-from collections import deque
+from collections import Counter
+from typing import Any
 
+from bulksend.emulators.window import Window, parse_limit
 from bulksend.loadtest.open_model import Stop
 from bulksend.loadtest.search import Found, LimitSearch
 from bulksend.loadtest.shot import Shot
 from bulksend.loadtest.trial_runner import TrialRunner
-from bulksend.model import Accepted, Limit, Throttled
+from bulksend.model import Accepted, Throttled
 from tests.simulated_time import run_simulated
 
 
 class Vendor:
-    """Counts as the strictest vendor does. `retry_after` puts whole seconds, rounded up, on its 429s."""
+    """Counts with the emulators' own limiter. `retry_after` puts whole seconds, rounded up, on its 429s."""
 
     def __init__(
         self,
@@ -28,38 +30,49 @@ class Vendor:
         retry_after: bool = False,
         seed: int = 1,
     ) -> None:
-        self.windows = Limit.parse(limit).windows
+        self.window = Window(parse_limit(limit))
         self.random = random.Random(seed)
         self.latency_s, self.jitter_s, self.stall_s = latency_s, jitter_s, stall_s
         self.retry_after = retry_after
-        self.times: list[deque[float]] = [deque() for _ in self.windows]
         self.calls = self.throttled = 0
 
     def _way_s(self) -> float:
         stall_s = self.stall_s if self.random.random() < 0.02 else 0.0
         return self.latency_s / 2 + self.random.random() * self.jitter_s + stall_s
 
+    def admit(self, now_s: float) -> float:
+        """Count a call, or return how long it would have to wait."""
+        return 0.0 if self.window.admit(now_s) else self.window.wait_s(now_s)
+
     async def shoot(self, number: int) -> Shot:
         loop = asyncio.get_running_loop()
         left_s = loop.time()
         await asyncio.sleep(self._way_s())
-        now = loop.time()
         self.calls += 1
-        wait_s = 0.0
-        for window, times in zip(self.windows, self.times, strict=True):
-            while times and times[0] <= now - window.period_s:
-                times.popleft()
-            if len(times) >= window.calls:
-                wait_s = max(wait_s, times[0] + window.period_s - now)
-        if wait_s:
-            self.throttled += 1
-            told = str(math.ceil(wait_s)) if self.retry_after else None
-        else:
-            for times in self.times:
-                times.append(now)
+        wait_s = self.admit(loop.time())
+        self.throttled += wait_s > 0
         await asyncio.sleep(self._way_s())
-        outcome = Throttled(429, told) if wait_s else Accepted()
-        return Shot(left_s, loop.time(), outcome, 429 if wait_s else 200)
+        if not wait_s:
+            return Shot(left_s, loop.time(), Accepted(), 200)
+        told = str(math.ceil(wait_s)) if self.retry_after else None
+        return Shot(left_s, loop.time(), Throttled(429, told), 429)
+
+
+class FixedWindows(Vendor):
+    """Counts from nought at each full period of its clock, as many vendors do."""
+
+    def __init__(self, limit: str, **named: Any) -> None:
+        super().__init__(limit, **named)
+        (self.rate,) = self.window.limit.rates
+        self.begins_s = self.random.random() * self.rate.seconds
+        self.counted: Counter[int] = Counter()
+
+    def admit(self, now_s: float) -> float:
+        number, into_s = divmod(now_s + self.begins_s, self.rate.seconds)
+        if self.counted[int(number)] >= self.rate.calls:
+            return self.rate.seconds - into_s
+        self.counted[int(number)] += 1
+        return 0.0
 
 
 def search(

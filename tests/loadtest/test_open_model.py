@@ -164,6 +164,22 @@ def test_stopped_it_makes_no_new_call_and_keeps_what_is_under_way() -> None:
     assert tally.counts["accepted"] == tally.counts["planned"] == 51
 
 
+def test_a_bug_ends_it_and_is_raised() -> None:
+    """Not a call that is missing from every count, and a line on stderr."""
+    made = 0
+
+    async def way(number: int, at_s: float) -> Outcome:
+        nonlocal made
+        made += 1
+        if number == 5:
+            raise ZeroDivisionError
+        return await at_once(number, at_s)
+
+    with pytest.raises(ZeroDivisionError):
+        fired(Profile(100.0, 60.0), way)
+    assert made < 10
+
+
 def test_a_day_of_it_is_no_more_to_keep() -> None:
     tally = Tally()
     for number in range(2000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,31 @@ def test_this_machine_may_be_called(url: str) -> None:
     check_confirmed([Account("default", "insider", url)], [])
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1.example", "127.999.0.1"])
+def test_a_name_for_this_machine_that_leads_to_another_is_another(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def elsewhere(*_: object, **__: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (one, 0)) for one in ("127.0.0.1", "203.0.113.5")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", elsewhere)
+    url = f"https://{host}"
+    with pytest.raises(GuardError, match="not marked as a sandbox"):
+        check_marked(load_job(job(base_url=url)).accounts.values())
+    with pytest.raises(GuardError, match="--confirm-host"):
+        check_confirmed([Account("default", "insider", url)], [])
+
+
 @pytest.mark.parametrize(
     "url",
-    [VENDOR, "https://127.0.0.1.example.com", "https://localhost.example.com", "https://10.0.0.1", "https://0x7f.1"],
+    [
+        VENDOR,
+        "https://127.0.0.1.example.com",
+        "https://localhost.example.com",
+        "https://10.0.0.1",
+        "https://0x7f.1",
+        "https://127.0.0.1.nip.io",
+        "https://0.0.0.0",
+        "https://localhost.",
+    ],
 )
 def test_another_may_not_unless_marked_and_named(url: str) -> None:
     host = url.removeprefix("https://")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bulksend.loadtest.search import Bracket
+from bulksend.loadtest.bracket import Bracket
 from bulksend.loadtest.trial import roundest
 from bulksend.model import Limit, Window
-from tests.loadtest.rig import Vendor, search
+from tests.loadtest.rig import FixedWindows, Vendor, search
 
 
 def check(limit: str, found: Limit | None) -> None:
@@ -63,9 +63,32 @@ def test_a_bracket_that_is_wide_is_told_by_its_longer_end() -> None:
     assert Bracket(600, 5.95, 6.04).window == Window(600, 6.0)
 
 
-def test_a_short_window_that_never_decides_is_not_taken_for_the_long_one() -> None:
-    found, _ = search(Vendor("20/min, 10/s", latency_s=0.004, jitter_s=0.002), top=30, hold_s=120)
-    check("20/min", found.limit)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("limit", "top_per_s", "hold_s"),
+    [("20/min, 10/s", 30, 120), ("10/1s, 4/0.25s", 40, 5), ("20/10s, 8/s", 100, 20), ("16/60s, 8/6s", 6, 120)],
+)
+def test_a_short_window_that_never_decides_is_found_too(limit: str, top_per_s: float, hold_s: float, seed: int) -> None:
+    """At an even pace the longer one is full first; a burst would meet the shorter one."""
+    found, _ = search(Vendor(limit, latency_s=0.004, jitter_s=0.002, seed=seed), top=top_per_s, hold_s=hold_s)
+    assert found.ended is None
+    check(limit, found.limit)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("limit", "top_per_s", "hold_s"), [("600/6s", 300, 10), ("30/3s", 40, 6), ("97/7s", 40, 10), ("10/s", 40, 5)]
+)
+def test_a_vendor_with_fixed_windows_gives_no_limit_rather_than_one_that_is_too_high(
+    limit: str, top_per_s: float, hold_s: float, seed: int
+) -> None:
+    found, took_s = search(
+        FixedWindows(limit, latency_s=0.004, jitter_s=0.002, seed=seed), top=top_per_s, hold_s=hold_s
+    )
+    assert found.limit is None
+    assert found.ended is not None
+    assert "does not seem to count in sliding windows" in found.ended
+    assert took_s < 3600
 
 
 def test_no_limit_up_to_the_highest_rate() -> None:
@@ -92,7 +115,7 @@ def test_the_budget_is_kept_and_what_is_known_is_told() -> None:
 
 
 def test_a_window_longer_than_it_may_look_is_said_to_be() -> None:
-    found, took_s = search(Vendor("1000/d", latency_s=0.004), top=50, hold_s=20)
+    found, took_s = search(Vendor("1000/24h", latency_s=0.004), top=50, hold_s=20)
     assert found.ended is not None
     assert "longer" in found.ended
     assert found.windows[0].calls == 1000
