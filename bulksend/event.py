@@ -42,6 +42,8 @@ class EventName(StrEnum):
     RUN_PROGRESS = "run.progress"
     RUN_SAMPLED = "run.sampled"
     ENDPOINT_SAMPLED = "endpoint.sampled"
+    ENDPOINT_DOWN = "endpoint.down"
+    ENDPOINT_UP = "endpoint.up"
     LIMIT_PAUSED = "limit.paused"
     LIMIT_CHANGED = "limit.changed"
 
@@ -64,6 +66,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     count: int | None = None
     settled: int | None = None
     """Of `count`, what an earlier run had settled."""
+    rejected: int | None = None
+    """Of `settled`, what was rejected; the next likewise, of unknown fate."""
+    unknown: int | None = None
     added: int | None = None
     """Targets that a segment lacks, or that were added to it; the next likewise."""
     removed: int | None = None

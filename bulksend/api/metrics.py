@@ -103,7 +103,10 @@ class Metrics(Meter):
         with _extra("registry"):
             from bulksend.observe.prometheus import FromMeter
         collector = FromMeter(self)
-        registry.register(collector)
+        try:
+            registry.register(collector)
+        except ValueError:
+            raise JobError(Problem("counts runs already: one at a time", field="registry")) from None
         stack.callback(registry.unregister, collector)
 
     def _writing(self, path: Path) -> Callable[[], None]:

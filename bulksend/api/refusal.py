@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from bulksend.api.observing import Observer, Observers
 from bulksend.api.report import Report
 from bulksend.duration import format_duration
 from bulksend.errors import GuardError
@@ -13,8 +14,6 @@ from bulksend.job.spec import Job
 from bulksend.model import JobState
 
 __all__ = ["Observer", "check_due", "check_size"]
-
-Observer = Callable[[Event], None]
 
 
 def check_due(job: Job, now: float, observers: Sequence[Observer] = ()) -> None:
@@ -36,8 +35,7 @@ def check_size(job: Job, checked: Checked, observers: Sequence[Observer]) -> Non
 
 
 def _refused(job: Job, text: str, checked: Checked | None, observers: Sequence[Observer]) -> GuardError:
-    for observer in observers:
-        observer(Event(EventName.GUARD_STOPPED, job.name, reason=text))
+    Observers(observers)(Event(EventName.GUARD_STOPPED, job.name, reason=text))
     refused = GuardError(text)
     rows, sends = (checked.rows, checked.sends) if checked is not None else (0, 0)
     refused.report = Report(job.name, JobState.REFUSED, rows=rows, total=sends, pending=sends)

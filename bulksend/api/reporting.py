@@ -87,9 +87,8 @@ async def _gather(source: JobSource, job: Job, summary: Report, ledger: str | No
         kept = await store.histories(record.id)
     finally:
         await store.close()
-    is_running = summary.state is JobState.RUNNING
-    last = len(kept) - 1
-    read = [read_run(data, is_running=is_running and at == last) for at, data in enumerate(kept)]
+    since = record.started_at if summary.state is JobState.RUNNING else None
+    read = [read_run(data, running_since=since) for data in kept]
     runs = [run for run in read if run is not None]
     facts = Facts(
         job=job.name,
@@ -166,6 +165,10 @@ def _target(job: Job, output: str | os.PathLike[str] | None) -> Path:
     path = job.path.with_name(f"{job.path.stem}-report.html") if output is None else Path(output).absolute()
     if path.is_dir():
         raise JobError(Problem("is a directory, not a file to write to", file=str(path)))
+    if path.exists() and not path.is_file():
+        raise JobError(Problem("is no file to write to", file=str(path)))  # a pipe would be waited for, or replaced
+    if path.is_symlink():
+        path = path.resolve()  # where it leads to is written, and the link stays
     if not path.parent.is_dir():
         raise JobError(Problem("there is no such directory", file=str(path.parent)))
     if path.exists():

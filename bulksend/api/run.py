@@ -84,7 +84,8 @@ async def run_async(
         opened = stack.enter_context(open_job(loaded))
         # Left before the audience is closed: its thread must not be reading then.
         executor = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="bulksend-reader"))
-        problems = [] if emulate else secret_problems(opened)
+        loop = asyncio.get_running_loop()
+        problems = [] if emulate else await loop.run_in_executor(executor, secret_problems, opened)
         check_due(loaded, time.time(), observers)
         if emulate:
             ledger = await start_emulator(stack, opened, executor)
@@ -109,7 +110,7 @@ async def run_async(
         if current.interrupted is not None:
             raise current.interrupted
         current.observe(Event(EventName.AUDIENCE_CHECKED, loaded.name, count=checked.sends))
-        check_size(loaded, checked, observers)
+        check_size(loaded, checked, [current.observe])
         if desired is None and confirm is not None and not confirm(loaded, checked, None):
             raise InterruptedRunError("nothing was sent: the question was not answered with yes")
         if skips and loaded.desired is not None:

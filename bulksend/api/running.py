@@ -8,14 +8,13 @@ import os
 import random
 import socket
 import time
-import warnings
 from collections.abc import Sequence
 from functools import partial
 
 import msgspec
 
+from bulksend.api.observing import Observer, Observers
 from bulksend.api.opening import Opened
-from bulksend.api.refusal import Observer
 from bulksend.api.report import Failure, Report, SegmentReport
 from bulksend.duration import format_duration
 from bulksend.engine.sender import Sender as Engine
@@ -32,9 +31,9 @@ from bulksend.launch import Launch, Source
 from bulksend.ledger.base import Counts, JobRecord, Ledger
 from bulksend.model import Account, JobState, Repeat, State
 from bulksend.observe.chronicle import Chronicle
-from bulksend.providers import SendName
+from bulksend.providers import Flow, Provider, SendName
 
-__all__ = ["Run", "failures_of", "vendor_of"]
+__all__ = ["Run", "can_look_up", "failures_of", "vendor_of"]
 
 STOP_POLL_S = 0.4
 SAMPLE_EVERY = 2
@@ -60,7 +59,7 @@ class Run:
         self.segment: SegmentReport | None = None
         """How the job's segment stands, once that is known."""
         self._chronicle = Chronicle()
-        self._observers: list[Observer] = [self._chronicle, *observers]
+        self._tell = Observers([self._chronicle, *observers])
         self._limited = limited
         self._transport: Transport = AiohttpTransport()
         self._engine: Engine | None = None
@@ -71,13 +70,7 @@ class Run:
         self._interrupted: InterruptedRunError | None = None
 
     def observe(self, event: Event) -> None:
-        for observer in tuple(self._observers):
-            try:
-                observer(event)
-            except Exception as wrong:
-                # Who only looks on must not cost a send its outcome.
-                self._observers.remove(observer)
-                warnings.warn(f"an observer failed and is not told any more: {wrong!r}", RuntimeWarning, stacklevel=2)
+        self._tell(event)
 
     def interrupt(self, text: str) -> None:
         """Make no new call; whatever is under way finishes."""
@@ -123,13 +116,35 @@ class Run:
         if self._interrupted is not None:
             self._engine.stop(self._interrupted)
         if self.job.policy.deadline_s is not None:
-            text = f"deadline: the run takes longer than {format_duration(self.job.policy.deadline_s)}"
             left_s = self.job.policy.deadline_s - (time.monotonic() - self.began_s)
-            self._deadline = asyncio.get_running_loop().call_later(max(0.0, left_s), self._launch.guard, text)
+            self._deadline = asyncio.get_running_loop().call_later(max(0.0, left_s), self._end_at_deadline)
         self._watch = asyncio.create_task(self._watch_stop(before.id))
-        settled = before.counts.settled + turned if not self._limited else None
-        self.observe(Event(EventName.RUN_STARTED, self.job.name, count=self.total, settled=settled))
+        self.observe(self._started(before.counts, turned))
         return before
+
+    def _started(self, before: Counts, turned: int) -> Event:
+        """Return the event that says what the run has before it, and what became of the rest; `turned` is unknown now.
+
+        How much of its first rows is settled, a run with a limit does not know.
+        """
+        name, settled = self.job.name, before.settled + turned
+        if self._limited:
+            return Event(EventName.RUN_STARTED, name, count=self.total)
+        unknown = before.unknown + turned
+        return Event(
+            EventName.RUN_STARTED, name, count=self.total, settled=settled, rejected=before.rejected, unknown=unknown
+        )
+
+    def _end_at_deadline(self) -> None:
+        """End the run as a guard does; where the vendor is down, it is only to be run again."""
+        assert self._engine is not None
+        assert self._launch is not None
+        text = f"deadline: the run takes longer than {format_duration(self.job.policy.deadline_s or 0.0)}"
+        outage = self._engine.outage
+        if outage is None:
+            self._launch.guard(text)
+        else:
+            self.interrupt(f"{text}, and {outage}")
 
     @property
     def job_id(self) -> int:
@@ -307,7 +322,11 @@ async def failures_of(ledger: Ledger, job_id: int) -> tuple[Failure, ...]:
 
 
 def _can_look_up(opened: Opened) -> bool:
+    return can_look_up(opened.job.provider, opened.flow)
+
+
+def can_look_up(provider: Provider, flow: Flow) -> bool:
     """Say whether an unknown can be settled without a person: by a lookup, or since a repeat is harmless."""
-    nobody = Account("-", opened.job.provider.name, "")
-    probe = partial(opened.job.provider.probe, account=nobody, name=SendName("", ""), ref="-")
-    return any(one.repeat is Repeat.SAFE or probe(one) is not None for _, one in opened.flow.steps)
+    nobody = Account("-", provider.name, "")
+    probe = partial(provider.probe, account=nobody, name=SendName("", ""), ref="-")
+    return any(one.repeat is Repeat.SAFE or probe(one) is not None for _, one in flow.steps)

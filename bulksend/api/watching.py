@@ -33,7 +33,8 @@ async def watch_async(
     """
     while True:
         report = await status_async(job, vars=vars, ledger=ledger)
-        yield report, _view(report, await _history(job, vars, ledger) if report.started_at is not None else None)
+        history = await _history(job, vars, ledger) if report.started_at is not None else None
+        yield report, _view(report, history)
         if report.state is not JobState.RUNNING:
             return
         await asyncio.sleep(every_s)
@@ -54,6 +55,8 @@ def _view(report: Report, history: History | None) -> View:
     view = View(report.job, str(report.state), report.elapsed_s, report.total, counts)
     if history is None or report.state is not JobState.RUNNING:
         return view
+    if report.started_at is not None and history.until < report.started_at:
+        return view  # of the run before: this one has kept nothing yet
     # The last slot has only begun.
     settled = [sum(slots) for slots in zip(history.accepted, history.rejected, history.unknown, strict=True)]
     whole = settled[-1 - RATE_OVER_SLOTS : -1]

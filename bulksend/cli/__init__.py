@@ -9,6 +9,7 @@ def main() -> None:
     """Run the command line; exits with the codes of the README."""
     import os
     import sys
+    from pathlib import Path
 
     from bulksend.cli.app import app
 
@@ -17,6 +18,10 @@ def main() -> None:
             # Typer shows the script of the shell that it finds itself in, and has this way to ask for another's.
             os.environ["_BULKSEND_COMPLETE"] = f"source_{shell}"
 
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Started with it closed: the first file that is opened would take its place, and be written to.
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # till the process ends
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
 

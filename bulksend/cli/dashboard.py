@@ -6,6 +6,8 @@ from importlib import resources
 
 import typer
 
+from bulksend.cli.printing import say
+
 __all__ = ["dashboard"]
 
 
@@ -15,4 +17,10 @@ def dashboard() -> None:
     Example: bulksend dashboard > bulksend-dashboard.json
     """
     text = resources.files("bulksend.observe").joinpath("dashboard.json").read_text("utf-8")
-    typer.echo(text, nl=False)
+    try:
+        typer.echo(text, nl=False)
+    except BrokenPipeError:
+        raise
+    except OSError as wrong:
+        say(f"error: the dashboard cannot be written: {wrong.strerror}")
+        raise typer.Exit(1) from None

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,9 @@ __all__ = ["at_local", "colour", "endpoint_line", "exit_codes", "print_json", "s
 
 
 def say(text: str = "") -> None:
-    """Say something to the person: on stderr."""
-    typer.echo(text, err=True)
+    """Say something to the person: on stderr. That nobody is there any more fails nothing, and no exit code."""
+    with suppress(OSError):
+        typer.echo(text, err=True)
 
 
 def print_json(data: Mapping[str, object]) -> None:
@@ -81,7 +82,10 @@ def say_report(report: Report, *, as_json: bool, to_stdout: bool = False, error:
     if as_json and to_stdout:
         return
     for line in _lines(report, is_tty=(sys.stdout if to_stdout else sys.stderr).isatty()):
-        typer.echo(line, err=not to_stdout)
+        if to_stdout:
+            typer.echo(line)
+        else:
+            say(line)
 
 
 def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:

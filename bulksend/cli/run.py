@@ -74,7 +74,7 @@ def run(
     is_terminal = sys.stderr.isatty()
     with exit_codes(job.name, as_json=as_json), metered(metrics, metrics_file, otlp) as meters:
         logs = Logs(log, log_file)
-        bar = _bar() if (progress if progress is not None else is_terminal) else None
+        bar = _bar() if is_terminal and progress is not False else None  # a display needs a terminal, asked for or not
         asks = is_terminal and sys.stdin.isatty() and not yes and not emulate
 
         def confirm(loaded: Job, checked: Checked, segment: SegmentReport | None) -> bool:

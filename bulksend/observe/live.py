@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
@@ -34,7 +35,7 @@ class Follower:
         self._chronicle = Chronicle(wall=wall)
         self._job = ""
         self._total = 0
-        self._settled_before = 0
+        self._before = dict.fromkeys(_COUNTED.values(), 0)
         self._counts = dict.fromkeys(_COUNTED.values(), 0)
         self._shares: dict[str, tuple[float, int]] = {}
         self._segment: str | None = None
@@ -53,7 +54,10 @@ class Follower:
             self._counts[outcome] += 1
             self._segment = None
         elif name is EventName.RUN_STARTED:
-            self._job, self._total, self._settled_before = event.job, event.count or 0, event.settled or 0
+            self._job, self._total = event.job, event.count or 0
+            rejected, unknown = event.rejected or 0, event.unknown or 0
+            accepted = (event.settled or 0) - rejected - unknown
+            self._before = {"accepted": accepted, "rejected": rejected, "unknown": unknown}
         elif name is EventName.ENDPOINT_SAMPLED:
             self._shares[event.endpoint or ""] = event.utilization or 0.0, event.in_flight or 0
         elif name is EventName.SEGMENT_READING:
@@ -78,14 +82,16 @@ class Follower:
         """Return what there is to see now."""
         now_s, at = self._clock(), self._wall()
         recent = self._chronicle.recent()
-        done, per_s = sum(self._counts.values()), recent.settled_per_s
-        counts = dict(self._counts)
-        counts["accepted"] += self._settled_before
+        per_s = recent.settled_per_s
+        counts = {name: number + self._before[name] for name, number in self._counts.items()}
+        if self._total:
+            # An unknown that is settled later is told once more: what is more than all was unknown once.
+            counts["unknown"] -= min(counts["unknown"], max(0, sum(counts.values()) - self._total))
         segment = self._segment_view(now_s)
         if segment is not None:
             eta_s = self._segment_eta_s(now_s)
         else:
-            left = self._total - self._settled_before - done
+            left = self._total - sum(counts.values())
             eta_s = left / per_s if per_s > 0 and left > 0 else None
         return View(
             job=self._job,
@@ -159,7 +165,8 @@ class Live:
         """Take the display away; the summary stands in its place."""
         if self._is_drawn:
             self._is_drawn = False
-            self._live.stop()
+            with contextlib.suppress(OSError):  # the terminal has gone: so has the display
+                self._live.stop()
 
 
 _BEGINS = (

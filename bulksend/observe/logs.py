@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from enum import StrEnum
@@ -56,7 +57,7 @@ class Logs:
     def __init__(self, style: LogFormat | None, file: Path | None, *, stream: IO[str] | None = None) -> None:
         self._stream = stream or cast("IO[str]", _Stderr())
         style = style or (LogFormat.CONSOLE if self._stream.isatty() else LogFormat.JSON)
-        self._lines = _structured(self._stream, style)
+        self._lines: Any = _structured(self._stream, style)
         self._file: Any = None
         self._to_file: Any = None
         if file is not None:
@@ -76,8 +77,11 @@ class Logs:
         if level == "debug" and self._to_file is None:
             return
         fields = _fields(event)
-        if level != "debug":
-            getattr(self._lines, level)(event.name.value, **fields)
+        if level != "debug" and self._lines is not None:
+            try:
+                getattr(self._lines, level)(event.name.value, **fields)
+            except (OSError, ValueError):
+                self._lines = None  # nobody reads it any more, or it is closed: the file goes on
         if self._to_file is not None:
             try:
                 getattr(self._to_file, level)(event.name.value, **fields)
@@ -94,8 +98,11 @@ class Logs:
 
     def _give_up(self, wrong: OSError) -> None:
         """A full disk under the log is said once; the run goes on, since the ledger is what counts."""
-        self._file = self._to_file = None
-        self._stream.write(f"warning: the log file cannot be written any more: {wrong.strerror}\n")
+        file, self._file, self._to_file = self._file, None, None
+        with contextlib.suppress(OSError):
+            file.close()
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(f"warning: the log file cannot be written any more: {wrong.strerror}\n")
 
 
 class _Stderr:

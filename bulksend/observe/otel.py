@@ -36,6 +36,8 @@ PUSH_MOST_S = 1.5
 """How long a push may take, repeats included: less than the end of a run waits for."""
 SAID_MOST = 200
 _REASON = re.compile(r"Errno -?\d+\] ([\w ]+)|([Tt]imed out)|code: (\d{3})")
+_CREDENTIALS = re.compile(r"(?<=//)[^/\s]*@|(?<=\?)[^\s#'\"]+")
+"""What an address may hold before its host, and in its query."""
 _PATH = "/v1/metrics"
 _LOGGER = logging.getLogger("opentelemetry.exporter.otlp.proto.http")
 _TOTALS = AggregationTemporality.CUMULATIVE
@@ -55,7 +57,8 @@ class Otlp:
         except ValueError:
             valid = False
         if not valid:
-            raise JobError(Problem(f"{url!r} is not an address such as http://localhost:4318", field="--otlp"))
+            text = f"{_bare(url)!r} is not an address such as http://localhost:4318"
+            raise JobError(Problem(text, field="--otlp"))
         if parts.path in ("", "/"):
             url = parts._replace(path=_PATH).geturl()
         self.host = parts.netloc.rpartition("@")[2]
@@ -80,6 +83,11 @@ class Otlp:
         now_ns, began_ns = time.time_ns(), int(self._meter.began_at * 1e9)
         metrics = [_metric(instrument, points, began_ns, now_ns) for instrument, points in self._meter.points()]
         return MetricsData([ResourceMetrics(self._resource, [ScopeMetrics(self._scope, metrics, "")], "")])
+
+
+def _bare(text: str) -> str:
+    """Return a text with an address in it without what may be a secret of the collector's."""
+    return _CREDENTIALS.sub("…", text)
 
 
 def _metric(instrument: Instrument, points: list[tuple[Labels, Value]], began_ns: int, now_ns: int) -> Metric:
@@ -129,4 +137,4 @@ class _LastSaid(logging.Handler):
         if found := _REASON.search(text):
             self.text = f"HTTP {found[3]}" if found[3] else found[1] or found[2]
         elif not self.text:
-            self.text = f"no answer within {PUSH_MOST_S:g} s" if "due to timeout" in text else text[:SAID_MOST]
+            self.text = f"no answer within {PUSH_MOST_S:g} s" if "due to timeout" in text else _bare(text)[:SAID_MOST]

@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from bulksend.errors import JobError, Problem
-from bulksend.observe.metrics import Distribution, Instrument, Kind, Labels, Meter, Value
+from bulksend.observe.metrics import INSTRUMENTS, Distribution, Instrument, Kind, Labels, Meter, Value
 
 __all__ = ["FILE_LABEL", "FromMeter", "Serving", "Textfile", "read_address"]
 
@@ -33,6 +33,11 @@ class FromMeter(Collector):
     def __init__(self, meter: Meter, more: Mapping[str, str] | None = None) -> None:
         self._meter = meter
         self._more = dict(more or {})
+
+    def describe(self) -> Iterable[Metric]:
+        """Yield what there can be: by it a registry knows whom to ask for `name[]`, and who says what another does."""
+        for instrument in INSTRUMENTS:
+            yield _family(instrument, [], self._more)
 
     def collect(self) -> Iterable[Metric]:
         """Yield a family for each instrument."""

@@ -12,6 +12,7 @@ from bulksend.observe.chronicle import Happening
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 __all__ = ["EndpointView", "SegmentView", "View", "line_of", "panel_of"]
 
@@ -83,36 +84,53 @@ def _rest(view: View) -> str:
     return "" if view.eta_s is None else f"{format_duration(view.eta_s)} left"
 
 
+def _plain(text: str) -> str:
+    """Return other people's text so that it can neither move a terminal's cursor nor begin another line."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def _pace(per_min: float) -> str:
+    """Write a rate: with a decimal where it is small, so that what is slow does not seem to stand still."""
+    return f"{per_min:,.1f}" if 0 < per_min < 10 else f"{per_min:,.0f}"
+
+
+def _name(text: str) -> Text:
+    """Return a name that is cut rather than broken into lines."""
+    from rich.text import Text
+
+    return Text(_plain(text), no_wrap=True, overflow="ellipsis")
+
+
 def panel_of(view: View) -> RenderableType:
     """Return the display: a bar, and beneath it what explains its pace; as few lines as say something."""
     from rich.console import Group
-    from rich.markup import escape
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     rows: list[RenderableType] = []
     bar = Table.grid(expand=True, padding=(0, 2, 0, 0))
-    bar.add_column(no_wrap=True)
+    bar.add_column()  # a name is what gives way where it is narrow, and stays in its line all the same
     bar.add_column(ratio=1)
     bar.add_column(no_wrap=True, justify="right")
     if view.segment is not None:
         one = view.segment
         of = "" if one.total is None else f"/{max(one.total, one.done):,}"
         said = f"{one.done:,}{of} {one.unit}  {one.ids_per_s:,.0f} ids/s  {_rest(view)}"
-        bar.add_row(escape(one.what), ProgressBar(total=one.total, completed=one.done, pulse=one.total is None), said)
+        bar.add_row(_name(one.what), ProgressBar(total=one.total, completed=one.done, pulse=one.total is None), said)
     elif view.total:
         share = max((one.share for one in view.endpoints if one.share is not None), default=None)
-        used = "" if share is None else f"  {min(1.0, share):.0%} of limit"
-        said = f"{view.done:,}/{view.total:,}  {view.per_min:,.0f}/min{used}  {_rest(view)}"
-        bar.add_row(escape(view.job), ProgressBar(total=view.total, completed=view.done), said)
+        used = "" if share is None else f"{min(1.0, share):.0%} of limit"
+        parts = [f"{view.done:,}/{view.total:,}", f"{_pace(view.per_min)}/min", _rest(view), used]
+        said = "  ".join(part for part in parts if part)
+        bar.add_row(_name(view.job), ProgressBar(total=view.total, completed=view.done), said)
     else:
-        bar.add_row(escape(view.job), "", f"{view.state}  {_rest(view)}")
+        bar.add_row(_name(view.job), "", f"{view.state}  {_rest(view)}")
     rows.append(bar)
     if view.done:
         counts = [f"[{_COLOURS[name]}]{number:,} {name}[/]" for name, number in view.counts.items() if number]
-        rows.append(Text.from_markup(f"  {'  '.join(counts)}  {format_duration(view.elapsed_s)}"))
-    rows += [Text.from_markup(f"  [dim]{escape(text)}[/]", overflow="ellipsis") for text in _details(view)]
+        rows.append(Text.from_markup(f"  {'  '.join(counts)}  {format_duration(view.elapsed_s)}", overflow="ellipsis"))
+    rows += [Text(f"  {_plain(text)}", style="dim", overflow="ellipsis") for text in _details(view)]
     for text in rows:
         if isinstance(text, Text):
             text.no_wrap = True
@@ -121,7 +139,7 @@ def panel_of(view: View) -> RenderableType:
 
 def _details(view: View) -> Iterator[str]:
     for one in view.endpoints[:ENDPOINTS_SHOWN]:
-        parts = [f"{one.per_min:,.0f}/min" + (f" of {one.limit}" if one.limit else "")]
+        parts = [f"{_pace(one.per_min)}/min" + (f" of {one.limit}" if one.limit else "")]
         if one.share is not None:
             parts.append(f"{min(1.0, one.share):.0%}")
         if one.p50_ms is not None and one.p99_ms is not None:
@@ -133,7 +151,7 @@ def _details(view: View) -> Iterator[str]:
         yield f"{one.name}: {', '.join(parts)}"
     if len(view.accounts) > 1:
         busiest = sorted(view.accounts.items(), key=lambda item: -item[1])
-        shown = [f"{name} {per_min:,.0f}/min" for name, per_min in busiest[:ACCOUNTS_SHOWN]]
+        shown = [f"{name} {_pace(per_min)}/min" for name, per_min in busiest[:ACCOUNTS_SHOWN]]
         more = f", {len(busiest) - ACCOUNTS_SHOWN} more" if len(busiest) > ACCOUNTS_SHOWN else ""
         yield f"accounts: {', '.join(shown)}{more}"
     for reason, number in list(view.reasons.items())[:REASONS_SHOWN]:
@@ -147,9 +165,9 @@ def line_of(view: View) -> str:
     if view.segment is not None:
         one = view.segment
         of = "" if one.total is None else f" of {max(one.total, one.done):,}"
-        parts = [f"{one.what}: {one.done:,}{of} {one.unit}", f"{one.ids_per_s:,.0f} ids/s"]
+        parts = [f"{_plain(one.what)}: {one.done:,}{of} {one.unit}", f"{one.ids_per_s:,.0f} ids/s"]
     else:
-        parts = [f"{view.done:,} of {view.total:,} sends", f"{view.per_min:,.0f}/min"]
+        parts = [f"{view.done:,} of {view.total:,} sends", f"{_pace(view.per_min)}/min"]
         share = max((one.share for one in view.endpoints if one.share is not None), default=None)
         if share is not None:
             parts.append(f"{min(1.0, share):.0%} of the limit")

@@ -130,6 +130,13 @@ def test_a_report_is_written_over_and_nothing_else_is(finished: JobFolder) -> No
     for name, words in ((".", "is a directory"), ("nowhere/x.html", "there is no such directory")):
         with pytest.raises(bulksend.JobError, match=words):
             bulksend.report(finished.file, output=finished.path / name)
+    link, pipe = finished.path / "link.html", finished.path / "pipe"
+    link.symlink_to(path)
+    assert bulksend.report(finished.file, output=link).path == path
+    assert link.is_symlink(), "what a link leads to is written"
+    os.mkfifo(pipe)
+    with pytest.raises(bulksend.JobError, match="is no file"):
+        bulksend.report(finished.file, output=pipe)
     done = finished.command("report", "job.toml", "--json", "-o", "stores.csv")
     assert (done.code, "not written over" in done.json["error"]) == (2, True)
     done = finished.command("report", "job.toml", "--json", "-o", "mine.html")

@@ -6,7 +6,22 @@ import json
 import signal
 from pathlib import Path
 
+import msgspec
+import pytest
+
+from bulksend.api.report import Report
+from bulksend.api.watching import _view
+from bulksend.model import JobState
+from bulksend.observe.chronicle import Chronicle
 from tests.end_to_end.vendor import JobFolder, Vendor, finish
+
+
+@pytest.mark.parametrize(("until", "is_shown"), [(999.0, False), (1001.0, True)])
+def test_a_run_that_has_just_begun_is_not_shown_as_the_one_before(until: float, is_shown: bool) -> None:
+    """What it has seen itself is in the ledger two seconds later; till then the last history is another run's."""
+    report = Report("sale", JobState.RUNNING, total=9, pending=9, started_at=1000.0)
+    history = msgspec.structs.replace(Chronicle().history(), rates_per_s={"insider.launch": 7.0}, until=until)
+    assert bool(_view(report, history).endpoints) == is_shown
 
 
 def test_a_running_job_is_shown_until_it_has_ended(tmp_path: Path) -> None:

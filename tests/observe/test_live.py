@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,9 +105,37 @@ def test_the_same_in_a_line(view: View, line: str) -> None:
     assert line_of(view) == line
 
 
+@pytest.mark.parametrize("text", ["\x1b[31mred", "one\ntwo", "\x1b]0;title\x07\r", "a\u202eb"])
+def test_what_a_vendor_says_cannot_move_the_cursor(text: str) -> None:
+    one = Happening(0.0, "send.rejected", text)
+    view = View(text, "running", 1.0, 9, {"accepted": 1}, reasons={text: 3}, latest=[one])
+    lines = shown(view, 60)
+    assert len(lines) == 4
+    assert all(line.isprintable() for line in lines)
+    segment = replace(view, segment=SegmentView(text, 1, None, "pages", 1.0))
+    assert shown(segment, 60)[0].isprintable()
+    assert line_of(segment).isprintable()
+
+
+def test_in_a_narrow_terminal_the_name_gives_way_to_the_numbers() -> None:
+    view = replace(RUNNING, job="spring-sale-2026-04-01", endpoints=[])
+    first, second = shown(view, 40)[:2]
+    assert "8,012/10,000  5,991/min  19.9 s left" in first
+    assert second.endswith("…"), "what is cut is seen to be cut"
+
+
+def test_a_slow_rate_is_not_none() -> None:
+    view = View(
+        "sale", "running", 1.0, 9, per_min=0.4, endpoints=[EndpointView("a.b", 0.4)], accounts={"a": 0.4, "b": 0}
+    )
+    text = "\n".join(shown(view))
+    assert text.count("0.4/min") == 3
+    assert "0.4/min" in line_of(view)
+
+
 def followed(clock: Clock) -> Follower:
     follower = Follower(clock=clock, wall=clock)
-    follower(event(EventName.RUN_STARTED, count=100, settled=20))
+    follower(event(EventName.RUN_STARTED, count=100, settled=20, rejected=4, unknown=3))
     return follower
 
 
@@ -119,10 +148,24 @@ def test_a_follower_knows_how_long_it_takes_still() -> None:
         clock.at += 1
     follower(event(EventName.SEND_REJECTED, key="k", account="a", reason="HTTP 400"))
     view = follower.view()
-    assert view.counts == {"accepted": 60, "rejected": 1, "unknown": 0}
+    assert view.counts == {"accepted": 53, "rejected": 5, "unknown": 3}
     assert view.per_min == 300.0
     assert view.eta_s == pytest.approx(39 / 5)
     assert view.reasons == {"rejected: HTTP 400": 1}
+
+
+def test_an_unknown_that_is_settled_later_counts_once() -> None:
+    clock = Clock()
+    follower = followed(clock)
+    for _ in range(79):
+        follower(event(EventName.SEND_ACCEPTED, key="k", account="a"))
+    follower(event(EventName.SEND_UNKNOWN, key="k", account="a", reason="timeout"))
+    assert follower.view().counts == {"accepted": 92, "rejected": 4, "unknown": 4}
+    for _ in range(2):
+        follower(event(EventName.SEND_ACCEPTED, key="k", account="a"))
+    view = follower.view()
+    assert view.counts == {"accepted": 94, "rejected": 4, "unknown": 2}
+    assert view.done == view.total == 100
 
 
 def test_a_follower_of_a_segment() -> None:
@@ -168,6 +211,17 @@ def test_the_display_is_gone_where_a_question_is_asked_and_comes_again() -> None
     display(event(EventName.SEGMENT_CHANGING, ref="vip", added=1, removed=0))
     assert display._is_drawn
     display.close()
+    display.close()
+
+
+def test_a_terminal_that_has_gone_takes_the_display_with_it_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    display = Live(io.StringIO())
+    display(event(EventName.RUN_STARTED, count=1))
+
+    def gone() -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(display._live, "stop", gone)
     display.close()
 
 

@@ -29,6 +29,8 @@ FULL = {
     "wait_s": 7.0,
     "count": 10,
     "settled": 3,
+    "rejected": 1,
+    "unknown": 1,
     "progress": 0.5,
     "added": 4,
     "removed": 5,
@@ -228,4 +230,28 @@ def test_what_was_told_is_in_the_file_at_once(tmp_path: Path) -> None:
     logs = Logs(None, tmp_path / "log", stream=io.StringIO())
     logs(Event(EventName.RUN_STARTED, "job"))
     assert len(lines((tmp_path / "log").read_text())) == 1
+    logs.close()
+
+
+class Broken(io.StringIO):
+    """Standard error whose reader has gone."""
+
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_the_file_goes_on_where_nobody_reads_standard_error_any_more(tmp_path: Path) -> None:
+    logs = Logs(LogFormat.JSON, tmp_path / "log", stream=Broken())
+    logs(Event(EventName.RUN_STARTED, "job", count=2))
+    logs(Event(EventName.CALL_MADE, "job"))
+    logs(Event(EventName.SEND_REJECTED, "job", key="a"))
+    logs.close()
+    told = [line["event"] for line in lines((tmp_path / "log").read_text())]
+    assert told == ["run.started", "call.made", "send.rejected"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_with_a_full_disk_and_no_reader_nothing_is_raised() -> None:
+    logs = Logs(LogFormat.JSON, Path("/dev/full"), stream=Broken())
+    logs(Event(EventName.RUN_STARTED, "job", count=2))
     logs.close()

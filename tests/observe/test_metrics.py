@@ -294,6 +294,8 @@ def test_the_public_class_counts_for_a_registry_of_the_programs_own() -> None:
         assert version == 1
         assert 'bulksend_sends_total{outcome="accepted"} 1.0' in metrics.text()
         assert metrics.url is None
+        with pytest.raises(bulksend.JobError, match="registry: counts runs already"):
+            bulksend.Metrics(registry=registry)  # each series twice is what no reader takes
     assert registry.get_sample_value("bulksend_sends_total", {"outcome": "accepted"}) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -13,11 +14,13 @@ from uuid import UUID
 
 import pytest
 from opentelemetry.proto.metrics.v1 import metrics_pb2
+from opentelemetry.sdk.metrics.export import MetricExportResult
 
 from bulksend.api.metrics import Metrics
 from bulksend.errors import JobError
 from bulksend.event import Event, EventName
-from bulksend.observe.metrics import INSTRUMENTS, LATENCY
+from bulksend.observe.metrics import INSTRUMENTS, LATENCY, Meter
+from bulksend.observe.otel import Otlp
 from bulksend.observe.repeating import CLOSE_S
 from tests.observe.collector import Receiver
 from tests.observe.test_metrics import called
@@ -183,3 +186,24 @@ def test_nothing_of_it_is_imported_unless_it_is_asked_for() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert not {"opentelemetry", "requests", "prometheus_client", "wsgiref"} & set(done.stdout.split())
+
+
+def test_credentials_of_a_collector_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(JobError) as wrong:
+        Otlp("http://user:s3cret@collector:99999?key=s3cret", Meter(), version="1")
+    assert "s3cret" not in str(wrong.value)
+    assert "collector:99999" in str(wrong.value)
+    otlp = Otlp("http://127.0.0.1:9/v1/metrics?key=s3cret", Meter(), version="1")
+    said = "Max retries exceeded with url: /v1/metrics?key=s3cret (Caused by SSLError)"
+
+    def fails(_data: object) -> MetricExportResult:
+        logging.getLogger("opentelemetry.exporter.otlp.proto.http.metric_exporter").error(said)
+        return MetricExportResult.FAILURE
+
+    monkeypatch.setattr(otlp._exporter, "export", fails)
+    try:
+        with pytest.raises(ConnectionError, match="Caused by SSLError") as failed:
+            otlp.push()
+    finally:
+        otlp.close()
+    assert "s3cret" not in str(failed.value)

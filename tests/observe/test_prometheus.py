@@ -76,6 +76,18 @@ def test_the_endpoint_serves_the_values_of_now_until_it_is_closed() -> None:
         get(serving.url)
 
 
+def test_a_reader_may_ask_for_some_series_alone() -> None:
+    meter = Meter()
+    meter(ACCEPTED)
+    serving = Serving(":0", meter)
+    try:
+        text, _ = get(f"{serving.url}?name[]=bulksend_sends_total")
+    finally:
+        serving.close()
+    assert 'bulksend_sends_total{outcome="accepted"} 1.0' in text
+    assert "bulksend_ledger_commits" not in text
+
+
 def test_one_reader_that_hangs_keeps_neither_another_nor_the_end_waiting(capsys: pytest.CaptureFixture[str]) -> None:
     serving = Serving(":0", Meter())
     port = int(serving.url.split(":")[2].split("/")[0])

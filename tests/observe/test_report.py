@@ -11,9 +11,20 @@ import matplotlib as mpl
 import msgspec
 import pytest
 
-from bulksend.observe.report import MARK, EndpointFigures, FailedSend, Figures, page, plots, read_figures, read_run
+from bulksend.observe.chronicle import SlowCall
+from bulksend.observe.report import (
+    MARK,
+    EndpointFigures,
+    FailedSend,
+    Figures,
+    RunFacts,
+    page,
+    plots,
+    read_figures,
+    read_run,
+)
 from bulksend.observe.report.axis import axis_of
-from bulksend.observe.report.words import clipped, esc, ms, share
+from bulksend.observe.report.words import NONE, clipped, esc, ms, share
 from tests.observe.report_facts import BEGAN, EVIL, endpoint, facts, run
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -111,6 +122,39 @@ def test_an_earlier_run_that_passed_the_limit_is_told_too() -> None:
         "insider.launch", "6000/min", "5,990", "6,001", "6,000", "PASSED",
     ]  # fmt: skip
     assert "No window held more calls" not in text
+
+
+def replaced(one: RunFacts, **figures: object) -> Figures:
+    """Return a run's figures with other ones for its endpoint."""
+    endpoints = {name: msgspec.structs.replace(kept, **figures) for name, kept in one.figures.endpoints.items()}
+    return msgspec.structs.replace(one.figures, endpoints=endpoints)
+
+
+def test_with_another_limit_before_the_fullest_window_is_told_with_what_was_allowed_then() -> None:
+    now, before = run(), run()
+    tight = replace(now, figures=replaced(now, limit="100/6s", max_in_window=100))
+    wide = replace(before, figures=replaced(before, limit="600/6s", max_in_window=596))
+    read = Reader(page(facts(wide, tight)))
+    assert read.of["proof"][1] == ["insider.launch", "100/6s", "100", "100", "100", "kept"]
+    wide = replace(before, figures=replaced(before, limit="600/6s", max_in_window=601))
+    read = Reader(page(facts(wide, tight)))
+    assert read.of["proof"][1] == ["insider.launch", "100/6s", "100", "601 of 600 then", "100", "PASSED"]
+
+
+def test_of_several_windows_the_sentence_claims_no_more_than_was_counted() -> None:
+    one = run()
+    assert "the first is the one that is counted" not in page(facts(one))
+    assert "the first is the one that is counted" in page(
+        facts(replace(one, figures=replaced(one, limit="6000/min, 200/s")))
+    )
+
+
+def test_a_call_that_is_no_sends_has_no_key() -> None:
+    """What is made once for an account goes by what the ledger knows that account by: no key of the audience."""
+    slowest = [SlowCall(2.0, "insider|https://h|partner_id=7/insider.create", 0, "insider.create")]
+    shown = page(facts(run(slowest=slowest)))
+    assert "partner_id=7" not in shown
+    assert Reader(shown).of["slowest"][1] == [NONE, "insider.create", NONE, "2.00 s"]
 
 
 def test_whatever_others_wrote_is_text() -> None:
@@ -298,18 +342,25 @@ def test_a_history_of_an_earlier_version_is_read() -> None:
             key: whole["endpoints"]["insider.launch"][key] for key in ("calls", "throttled", "p50_ms", "p99_ms")
         }
     }
-    read = read_run(json.dumps(old), is_running=False)
+    read = read_run(json.dumps(old), running_since=None)
     assert read is not None
     assert read.state == "broke off"
     assert "its limit was not kept" in page(facts(read))
-    running = read_run(json.dumps(old), is_running=True)
-    assert running is not None
-    assert running.state == "running"
+
+
+@pytest.mark.parametrize(("until", "state"), [(BEGAN + 30.0, "broke off"), (BEGAN + 41.0, "running")])
+def test_what_was_kept_before_a_run_began_is_not_of_it(until: float, state: str) -> None:
+    """A run that has only begun has kept nothing yet: the last history is that of the one that died before."""
+    died = msgspec.structs.replace(run().history, state="", until=until)
+    read = read_run(msgspec.json.encode(died).decode(), running_since=BEGAN + 40.0)
+    assert read is not None
+    assert read.state == state
+    assert ("so far</small>" in page(facts(read, state="running"))) == (state == "running")
 
 
 def test_what_cannot_be_read_says_nothing() -> None:
-    assert read_run("{}", is_running=False) is None
-    assert read_run("not json", is_running=False) is None
+    assert read_run("{}", running_since=None) is None
+    assert read_run("not json", running_since=None) is None
     assert read_figures({"endpoints": 7}) == Figures()
 
 

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +76,17 @@ def test_dashboard_prints_json_and_nothing_else(shell: Shell) -> None:
     said = shell.run("dashboard")
     assert (said.code, said.stderr) == (0, "")
     assert json.loads(said.stdout)["title"] == "bulksend"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_dashboard_that_cannot_be_written_is_said_in_a_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bulksend", "dashboard"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == ["error: the dashboard cannot be written: No space left on device"]

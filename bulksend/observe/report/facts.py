@@ -33,6 +33,11 @@ class EndpointFigures(msgspec.Struct, frozen=True):
         return Limit.parse(self.limit).windows[0].calls
 
     @property
+    def has_several(self) -> bool:
+        """Say whether the limit has more windows than the one whose calls are counted."""
+        return len(Limit.parse(self.limit).windows) > 1
+
+    @property
     def is_passed(self) -> bool:
         """Say whether a window held more."""
         return self.max_in_window > self.allowed
@@ -188,11 +193,15 @@ def read_figures(summary: Mapping[str, object]) -> Figures:
         return Figures()
 
 
-def read_run(data: str, *, is_running: bool) -> RunFacts | None:
-    """Read a run's history; None for one that this version cannot read. `is_running`: unless it ended, it goes on."""
+def read_run(data: str, *, running_since: float | None) -> RunFacts | None:
+    """Read a run's history; None for one that this version cannot read.
+
+    Where a run of the job goes on, `running_since` says since when: what was kept before that is not of it.
+    """
     try:
         history = msgspec.json.decode(data, type=History)
     except msgspec.DecodeError:
         return None
-    state = history.state or ("running" if is_running else "broke off")
+    goes_on = running_since is not None and history.until >= running_since
+    state = history.state or ("running" if goes_on else "broke off")
     return RunFacts(history, read_figures(history.summary), state)

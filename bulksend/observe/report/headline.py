@@ -22,6 +22,7 @@ def headline(facts: Facts) -> str:
     busiest = figures.busiest
     drawn = facts.drawn
     took_s = figures.elapsed_s or (drawn.took_s if drawn is not None else 0.0)
+    is_of_now = facts.is_running and drawn is not None and drawn.state == "running"
     tiles = []
     if facts.total:
         tiles += [
@@ -31,7 +32,7 @@ def headline(facts: Facts) -> str:
             ("pending", number(facts.pending), _of(facts.pending, facts.total), ""),
         ]
     tiles.append(
-        ("duration", span(took_s) if took_s else NONE, "so far" if facts.is_running else "the last run with calls", "")
+        ("duration", span(took_s) if took_s else NONE, "so far" if is_of_now else "the last run with calls", "")
     )
     if figures.rate_per_min is not None:
         tiles.append(("sends a minute", times(figures.rate_per_min), "settled, from first call to last reply", ""))
@@ -87,7 +88,9 @@ def verdict(facts: Facts) -> str:
     if facts.passed:
         said.append(f"The limit of {esc(', '.join(facts.passed))} was passed.")
     elif facts.counted:
-        said.append("No window held more calls than its limit allows.")
+        several = any(one.has_several for figures in facts.counted.values() for one in figures)
+        more = " Of several windows of a limit, the first is the one that is counted." if several else ""
+        said.append(f"No window held more calls than its limit allows.{more}")
     return " ".join(said) or "Nothing was sent."
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bulksend.observe.report.facts import EndpointFigures, Facts, RunFacts
 from bulksend.observe.report.tables import key, section, table
 from bulksend.observe.report.words import NONE, at, clipped, esc, ms, number, share, span, times
@@ -41,7 +43,7 @@ def proof(facts: Facts) -> str:
                 esc(name),
                 esc(figures[0].limit),
                 number(figures[0].max_in_window) if called else NONE,
-                number(max(one.max_in_window for one in figures)),
+                _fullest(figures),
                 number(figures[0].allowed),
                 f'<span class="{"good" if kept == "kept" else "bad"}">{kept}</span>',
             ]
@@ -55,6 +57,13 @@ def proof(facts: Facts) -> str:
         " by itself: from one run to the next, and among processes, the ledger keeps the limit.</p>"
     )
     return section("proof", "Window proof", note, table(heads, rows, texts=2, kind="wide"))
+
+
+def _fullest(figures: Sequence[EndpointFigures]) -> str:
+    """Return the most in a window of any run, measured by what was allowed then; said where that was another limit."""
+    one = max(figures, key=lambda one: one.max_in_window / one.allowed)
+    then = "" if one.allowed == figures[0].allowed else f" of {number(one.allowed)} then"
+    return f"{number(one.max_in_window)}{then}"
 
 
 def plan(facts: Facts) -> str:
@@ -101,7 +110,8 @@ def slowest(run: RunFacts) -> str:
     """Return the slowest answers."""
     rows = [
         [
-            key(clipped(one.key, KEY_MOST)),
+            # A call that is made once for an account has no row, and for a key what the ledger knows the account by.
+            key(clipped(one.key, KEY_MOST)) if one.row else NONE,
             esc(one.endpoint),
             str(one.row or NONE),
             ms(1000 * one.duration_s),
@@ -196,6 +206,7 @@ def runs(facts: Facts) -> str:
     ]
     note = (
         "<p class=note>The last twenty at most; ← is the one that the pictures show."
-        " The sends are those that the run settled.</p>"
+        " The sends are those that the run settled: of one that broke off, up to the last time that its numbers were"
+        " kept, which is every two seconds.</p>"
     )
     return section("runs", "All runs", note, table(heads, rows, texts=2, kind="wide"))

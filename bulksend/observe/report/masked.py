@@ -9,17 +9,33 @@ __all__ = ["MASK", "masked", "masked_tree"]
 
 MASK = "•••"
 TEXT_MOST = 30_000
-_WORDS = ("token", "secret", "password", "passwd", "pwd", "authorization", "credentials?", "signature", "sig")
+_WORDS = (
+    "token",
+    "secret",
+    "password",
+    "passphrase",
+    "passwd",
+    "pwd",
+    "jwt",
+    "cookie",
+    "authorization",
+    "credentials?",
+    "signature",
+    "sig",
+)
 _NAMED = rf"[\w-]*(?:{'|'.join(_WORDS)}|api[_-]?key|rest[_-]?key|access[_-]?key|private[_-]?key)s?"
 _STRING = r'"""(?:[^\\]|\\.)*?(?:"""|\Z)|\'\'\'.*?(?:\'\'\'|\Z)|"(?:[^"\\\n]|\\.)*"?|\'[^\'\n]*\'?'
 _BARE = r"[^\s,}\]&#\"'\[{]+"
 _SEVERAL = r"\[[^\]]*\]?|\{[^}]*\}?"
 _USERINFO = re.compile(
-    r"(\b[a-z][a-z0-9+.-]*://)(?:[^/\s\"':@]+:(?!\d+[/?#\"'\s])[^\s\"'@]*@|[^/\s\"'?#@]*(?:@[^/\s\"'?#@]*)*@)",
+    r"(\b[a-z][a-z0-9+.-]{0,30}://)(?:[^/\s\"':@]+:(?!\d+[/?#\"'\s])[^\s\"'@]*@|[^/\s\"'?#@]*(?:@[^/\s\"'?#@]*)*@)",
     re.IGNORECASE,
 )
 _PARAMETER = re.compile(rf"(?<![\w-])({_NAMED})(=)({_BARE})", re.IGNORECASE)
 _MEMBER = re.compile(rf"(\\?[\"']{_NAMED}\\?[\"']\s*:\s*)(\\?[\"'])(.*?)(\2)", re.IGNORECASE)
+_IN_LINK = re.compile(rf"(?<=[?&])(key|pass|auth)(=)(?!\$\{{)({_BARE})", re.IGNORECASE)
+_REMARK = re.compile(rf"#[^\n\"']*(?:{_STRING})?", re.DOTALL)
+_SAID = re.compile(rf"((?<![\w-]){_NAMED}[ \t]*:[ \t]+)({_STRING}|{_BARE})", re.IGNORECASE | re.DOTALL)
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]{6,}", re.IGNORECASE)
 
 
@@ -35,6 +51,7 @@ def masked(text: str, secrets: Collection[str]) -> str:
         rf"((?<![\w-])[\"']?{field}[\"']?\s*=\s*)({_STRING}|{_SEVERAL}|{_BARE})", re.IGNORECASE | re.DOTALL
     )
     text = value.sub(lambda found: found[1] + _mask(found[2]), text)
+    text = _REMARK.sub(lambda remark: _SAID.sub(lambda found: found[1] + _mask(found[2]), remark[0]), text)
     text = _in_texts(text)
     if len(text) > TEXT_MOST:
         return f"{text[:TEXT_MOST]}\n… ({len(text) - TEXT_MOST:,} more characters)"
@@ -65,6 +82,7 @@ def _mask(value: str) -> str:
 
 def _in_texts(text: str) -> str:
     text = _USERINFO.sub(rf"\1{MASK}@", text)
-    text = _PARAMETER.sub(rf"\1\2{MASK}", text)
+    for one in (_PARAMETER, _IN_LINK):
+        text = one.sub(rf"\1\2{MASK}", text)
     text = _MEMBER.sub(rf"\1\2{MASK}\4", text)
     return _BEARER.sub(rf"\1 {MASK}", text)

@@ -78,7 +78,7 @@ def _latest(facts: Facts) -> str:
     if drawn is None or not drawn.history.latest:
         return ""
     rows = [[esc(at(one.at)), esc(one.name), clipped(one.text)] for one in reversed(drawn.history.latest)]
-    return section("events", "Last events", table(["when", "event", "what"], rows, texts=3))
+    return section("events", "Last events", table(["when", "event", "what"], rows, texts=3, kind="wide"))
 
 
 def _job_file(facts: Facts) -> str:
