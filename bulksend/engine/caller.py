@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import NotRequired, TypedDict, Unpack
 
+from bulksend.duration import format_duration
+from bulksend.engine.circuit import OUTAGE_MOST_S
 from bulksend.engine.lane import Lane
 from bulksend.engine.limiter import Gate, StoppedError
 from bulksend.engine.retry import (
@@ -23,7 +25,7 @@ from bulksend.engine.stats import EndpointStats
 from bulksend.engine.telling import Teller
 from bulksend.engine.transport import Transport
 from bulksend.errors import DeniedError, InterruptedRunError, NetworkError
-from bulksend.event import Event
+from bulksend.event import Event, EventName
 from bulksend.ledger.base import Ledger
 from bulksend.model import (
     Absent,
@@ -245,11 +247,13 @@ class Caller:
         loop = asyncio.get_running_loop()
         call = self._provider.call(step, send.account, lane.headers, repeats=repeats)
         waited = loop.time()
-        has_left = False
+        has_left = is_alone = False
 
         async def leave() -> None:
-            nonlocal has_left
-            await lane.gate.turn(send.account.name)
+            nonlocal has_left, is_alone
+            if is_alone:
+                lane.gate.answered()  # the connection was gone when the turn came: it is not used
+            is_alone = await lane.gate.turn(send.account.name)
             if self.is_over(send.account) or step.is_past(self._wall()):
                 raise StoppedError
             if not has_left:
@@ -257,7 +261,13 @@ class Caller:
                 left()
                 self._left(lane, loop.time())
 
-        result = await self._transport.send(call, leave)
+        try:
+            result = await self._transport.send(call, leave)
+            if is_alone or not lane.gate.circuit.is_open:
+                await self._judge_circuit(lane, send, result)
+        finally:
+            if is_alone:
+                lane.gate.answered()
         if has_left or not self.is_over(send.account):
             self._tell.called(lane, send, attempt, result, loop.time() - waited)
         if isinstance(result, Reply):
@@ -277,6 +287,36 @@ class Caller:
             if pause_s > lane.gate.paused_for_s:
                 self._tell.paused(lane, Again("nothing is left of the vendor's own limit", pause_s=pause_s))
             await lane.gate.pause(pause_s)
+
+    @property
+    def outage(self) -> str | None:
+        """Return what is to be said of an endpoint that is down at this moment; None while all get through."""
+        now_s = asyncio.get_running_loop().time()
+        for (_, endpoint), gate in self._gates.items():
+            if gate.circuit.is_open and gate.circuit.down_since_s is not None:
+                return f"{endpoint} has been failing for {format_duration(now_s - gate.circuit.down_since_s)}"
+        return None
+
+    async def _judge_circuit(self, lane: Lane, send: Send, result: Reply | Lost | NotSent) -> None:
+        """Leave an endpoint in peace that is down, and the more so the longer it is."""
+        gate, circuit = lane.gate, lane.gate.circuit
+        if isinstance(result, NotSent):
+            return
+        if isinstance(result, Reply) and result.status < 500:
+            if circuit.is_open:
+                self._tell.circuit(EventName.ENDPOINT_UP, lane, "it answers again", None)
+            circuit.got_through()
+            return
+        now_s = asyncio.get_running_loop().time()
+        rest_s = circuit.failed(now_s, self._random)
+        if rest_s is None:
+            return
+        reason = f"HTTP {result.status}" if isinstance(result, Reply) else result.reason
+        self._tell.circuit(EventName.ENDPOINT_DOWN, lane, reason, rest_s)
+        await gate.pause(rest_s)
+        if circuit.down_since_s is not None and now_s - circuit.down_since_s > OUTAGE_MOST_S:
+            text = f"{lane.endpoint.name} has been failing for {format_duration(OUTAGE_MOST_S)} ({reason})"
+            self.fail(send.account, InterruptedRunError(f"{text}; run again to go on"))
 
     def _count_episode(self, lane: Lane, outcome: Outcome) -> None:
         """A pause counts once, however many calls were under way when it began."""

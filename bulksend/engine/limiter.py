@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from aiolimiter import AsyncLimiter
 
+from bulksend.engine.circuit import Circuit
+from bulksend.engine.clocks import Clocks
 from bulksend.engine.rate import Bucket, bucket_of, jitter_margin_s, spread_s
 from bulksend.ledger.base import Lease, Ledger
 from bulksend.model import Limit
@@ -33,7 +35,9 @@ class Gate:
     The pace comes from an `AsyncLimiter`; the right to use the limit comes in leases from the ledger, so that neither a
     restart nor a second process starts a window of its own. A token is used when it falls due or a little later, never
     before. Calls pass in the order in which they came. A pause holds everybody; afterwards the bucket starts empty, so
-    that nothing leaves in a burst. `wall` is the ledger's clock, in seconds since the epoch.
+    that nothing leaves in a burst. While the circuit is open, one call at a time passes. `wall` is the ledger's clock,
+    in seconds since the epoch; when it is set, or the machine slept, what was leased before is not used: others may
+    lease the same time anew.
     """
 
     def __init__(
@@ -50,9 +54,9 @@ class Gate:
         self.endpoint = endpoint
         self.identity = identity
         self._ledger = ledger
-        self._wall = wall
+        self._clocks = Clocks(wall)
         self._on_change = on_change
-        self._waiters: deque[tuple[asyncio.Future[None], str]] = deque()
+        self._waiters: deque[tuple[asyncio.Future[bool], str]] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._closed: BaseException | None = None
         self._paused_until = 0.0
@@ -69,6 +73,8 @@ class Gate:
         self._bucket_in_use = self.bucket
         self._next: asyncio.Task[tuple[Lease, Bucket]] | None = None
         self._commit_s = FIRST_COMMIT_S
+        self.circuit = Circuit()
+        self._probe: asyncio.Future[None] | None = None
 
     @property
     def period_s(self) -> float:
@@ -80,15 +86,18 @@ class Gate:
         """Return how much longer nothing passes."""
         return max(0.0, self._paused_until - asyncio.get_running_loop().time())
 
-    async def turn(self, owner: str = "") -> None:
-        """Return when the call may leave, now. Raises StoppedError once the gate is closed, or the owner dismissed."""
+    async def turn(self, owner: str = "") -> bool:
+        """Return when the call may leave, now; true where it goes alone, and `answered` lets the next one go.
+
+        Raises StoppedError once the gate is closed, or the owner dismissed.
+        """
         if self._closed is not None:
             raise self._closed
-        turn = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.append((turn, owner))
         if self._pump is None:
             self._pump = asyncio.get_running_loop().create_task(self._serve())
-        await turn
+        return await turn
 
     def close(self, why: BaseException | None = None) -> None:
         """Let nothing pass any more; whoever waits is told at once."""
@@ -107,6 +116,11 @@ class Gate:
         for turn, whose in self._waiters:
             if whose == owner and not turn.done():
                 turn.set_exception(StoppedError())
+
+    def answered(self) -> None:
+        """The call that went alone is over, or did not use its turn."""
+        if self._probe is not None and not self._probe.done():
+            self._probe.set_result(None)
 
     async def give_back(self) -> None:
         """Return what is left of the lease, for the run that comes next."""
@@ -156,7 +170,11 @@ class Gate:
                 while self._waiters:
                     turn, _ = self._waiters.popleft()
                     if not turn.done():
-                        turn.set_result(None)
+                        alone = self.circuit.is_open
+                        turn.set_result(alone)
+                        if alone:
+                            self._probe = asyncio.get_running_loop().create_future()
+                            await self._probe
                         break
         except asyncio.CancelledError:
             raise
@@ -170,6 +188,8 @@ class Gate:
         """Wait for one token: not paused, within a lease, in pace, and neither before nor too long after it is due."""
         loop = asyncio.get_running_loop()
         while True:
+            if self._clocks.have_parted():
+                self._forget_leases()
             now = loop.time()
             if now < self._paused_until:
                 self._lease = self._pace = None
@@ -193,14 +213,22 @@ class Gate:
             due = self._starts + self._used / self._lease_rate
             if loop.time() < due:
                 await asyncio.sleep(due - loop.time())
+            if self._clocks.have_parted():
+                self._forget_leases()
             if lease is not self._lease or loop.time() < self._paused_until:
-                continue  # paused in the meantime: the token belongs to a lease that is gone
+                continue  # paused in the meantime, or the clock was set: the token belongs to a lease that is gone
             if loop.time() > due + self._bucket_in_use.lateness_s:
                 continue  # lost in a stall while it was waited for: the next one may be due at once
             self._used += 1
             if self._next is None and self._waiters and self._used * 2 >= lease.tokens:
                 self._next = loop.create_task(self._take())
             return
+
+    def _forget_leases(self) -> None:
+        self._lease = self._pace = None
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
     async def _fresh_pace(self) -> AsyncLimiter:
         """Make a limiter whose first token is there at once, and whose others come at the bucket's rate.
@@ -231,7 +259,7 @@ class Gate:
         self._next = None
         before = self._lease
         follows = before is not None and bucket is self._bucket_in_use and lease.start <= before.end + JOIN_S
-        self._starts = self._ends if follows else loop.time() + (lease.start - self._wall())
+        self._starts = self._ends if follows else self._clocks.loop_time(lease.start)
         self._ends = self._starts + (lease.end - lease.start)
         self._lease, self._used, self._bucket_in_use = lease, 0, bucket
         self._lease_rate = lease.tokens / (lease.end - lease.start)

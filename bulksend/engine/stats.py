@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 
 from bulksend.engine.rate import WindowCount
 from bulksend.model import Limit
@@ -13,6 +13,9 @@ __all__ = ["EndpointStats", "Latencies"]
 STEPS_PER_DOUBLING = 16
 SAMPLED_LEAST_S = 0.5
 """A shorter time says nothing about a rate."""
+SAMPLED_CALLS = 10
+"""A sample looks back over the time of so many calls at the limit: with fewer, a slow one would be all or nothing."""
+SAMPLED_MOST_S = 30.0
 
 
 class Latencies:
@@ -59,7 +62,7 @@ class EndpointStats:
         self.last_reply_at_s = -math.inf
         self._windows: dict[str, WindowCount] = {}
         self._calls: Counter[str] = Counter()
-        self._sampled: tuple[float, Counter[str]] = (0.0, Counter())
+        self._samples: deque[tuple[float, Counter[str]]] = deque([(0.0, Counter())])
 
     def left(self, account: str, at_s: float) -> None:
         """Count a call that passed the gate."""
@@ -99,16 +102,18 @@ class EndpointStats:
         return len(self._calls) * min(window.calls / window.period_s for window in self.limit.windows)
 
     def sample(self, now_s: float) -> float:
-        """Return the share of the limit that the busiest account has used since the last sample."""
-        then_s, before = self._sampled
-        self._sampled = now_s, self._calls.copy()
+        """Return the share of the limit that the busiest account has used of late: since the last sample, or longer."""
+        allowed_per_s = min(window.calls / window.period_s for window in self.limit.windows)
+        reach_s = min(SAMPLED_MOST_S, max(SAMPLED_LEAST_S, SAMPLED_CALLS / allowed_per_s))
+        while len(self._samples) > 1 and self._samples[1][0] <= now_s - reach_s:
+            self._samples.popleft()
+        then_s, before = self._samples[0]
+        self._samples.append((now_s, self._calls.copy()))
         calls = max((number - before[account] for account, number in self._calls.items()), default=0)
         since_s = now_s - max(then_s, self.first_at_s)
         if since_s <= 0:
             return 0.0
-        return (
-            calls / max(since_s, SAMPLED_LEAST_S) / min(window.calls / window.period_s for window in self.limit.windows)
-        )
+        return calls / max(since_s, SAMPLED_LEAST_S, 1 / allowed_per_s) / allowed_per_s
 
     def summary(self) -> dict[str, object]:
         """Return the endpoint's part of the summary."""

@@ -59,6 +59,10 @@ class Teller:
             )
         )
 
+    def circuit(self, name: EventName, lane: Lane, reason: str, rest_s: float | None) -> None:
+        """An endpoint is taken to be down, and left in peace for so long; or it is up again."""
+        self._observe(Event(name, self._job, lane.endpoint.name, lane.account.name, reason=reason, duration_s=rest_s))
+
     def limit_changed(self, endpoint: Endpoint, account: Account, bucket: Bucket) -> None:
         """The pace of an endpoint was fitted to how much the way to the vendor varies, or to its 429s."""
         pace = f"now {bucket.rate_per_s * 60:,.1f}/min, {bucket.burst} at once at most"

@@ -124,3 +124,19 @@ def test_replies_are_counted_apart_from_departures() -> None:
     stats.answered(0.25, 1.1)
     assert (stats.calls, stats.latencies.count, stats.last_reply_at_s) == (1, 2, 1.25)
     assert stats.summary()["p50_ms"] == pytest.approx(250, rel=0.03)
+
+
+@pytest.mark.parametrize(("limit", "every_s"), [("60/min", 1.0), ("30/min", 2.0), ("10/s", 0.1)])
+def test_a_sample_of_an_endpoint_that_runs_at_its_limit_is_about_all_of_it(limit: str, every_s: float) -> None:
+    """However few calls fall between two samples, 0.8 s apart."""
+    stats = EndpointStats(Limit.parse(limit))
+    shares = []
+    calls = 0
+    for number in range(1, 200):
+        now_s = 100.0 + number * 0.8
+        while 100.0 + calls * every_s <= now_s:
+            stats.left("acme", 100.0 + calls * every_s)
+            calls += 1
+        shares.append(stats.sample(now_s))
+    assert min(shares[20:]) > 0.85
+    assert max(shares[20:]) < 1.2
