@@ -9,17 +9,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bulksend.api.blocking import load_test, plan, report, resolve, run, status, stop
+    from bulksend.api.blocking import (
+        audit,
+        dead_letters,
+        load_test,
+        plan,
+        report,
+        resolve,
+        run,
+        sends,
+        status,
+        stop,
+    )
     from bulksend.api.client import Answer, Client
+    from bulksend.api.dead_letters import DeadLetters, dead_letters_async
+    from bulksend.api.listing import AuditEntry, SendStatus, audit_async, sends_async
     from bulksend.api.load_report import LoadReport
     from bulksend.api.loadtest import load_test_async
     from bulksend.api.metrics import Metrics
     from bulksend.api.plan import Plan, plan_async
     from bulksend.api.report import Failure, Report
     from bulksend.api.reporting import ReportFile, report_async
+    from bulksend.api.resolving import Resolved, resolve_async
     from bulksend.api.run import run_async
     from bulksend.api.sender import Sender
-    from bulksend.api.state import resolve_async, status_async, stop_async
+    from bulksend.api.state import status_async, stop_async
     from bulksend.errors import (
         BulksendError,
         CallFailedError,
@@ -45,10 +59,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "AuditEntry",
     "BulksendError",
     "CallFailedError",
     "CampaignEvent",
     "Client",
+    "DeadLetters",
     "DeniedError",
     "EmulatorError",
     "Event",
@@ -69,11 +85,17 @@ __all__ = [
     "Problem",
     "Report",
     "ReportFile",
+    "Resolved",
     "RunError",
+    "SendStatus",
     "Sender",
     "SendsFailedError",
     "State",
     "WebhookError",
+    "audit",
+    "audit_async",
+    "dead_letters",
+    "dead_letters_async",
     "job_schema",
     "load_test",
     "load_test_async",
@@ -86,6 +108,8 @@ __all__ = [
     "resolve_async",
     "run",
     "run_async",
+    "sends",
+    "sends_async",
     "status",
     "status_async",
     "stop",
@@ -94,8 +118,10 @@ __all__ = [
 
 _ROOMS = {
     "Answer": "api.client",
+    "AuditEntry": "api.listing",
     "CampaignEvent": "providers.stream.webhook",
     "Client": "api.client",
+    "DeadLetters": "api.dead_letters",
     "Event": "event",
     "EventName": "event",
     "Failure": "api.report",
@@ -105,8 +131,14 @@ _ROOMS = {
     "Plan": "api.plan",
     "Report": "api.report",
     "ReportFile": "api.reporting",
+    "Resolved": "api.resolving",
+    "SendStatus": "api.listing",
     "Sender": "api.sender",
     "State": "model",
+    "audit": "api.blocking",
+    "audit_async": "api.listing",
+    "dead_letters": "api.blocking",
+    "dead_letters_async": "api.dead_letters",
     "job_schema": "job.schema",
     "load_test": "api.blocking",
     "load_test_async": "api.loadtest",
@@ -116,9 +148,11 @@ _ROOMS = {
     "report": "api.blocking",
     "report_async": "api.reporting",
     "resolve": "api.blocking",
-    "resolve_async": "api.state",
+    "resolve_async": "api.resolving",
     "run": "api.blocking",
     "run_async": "api.run",
+    "sends": "api.blocking",
+    "sends_async": "api.listing",
     "status": "api.blocking",
     "status_async": "api.state",
     "stop": "api.blocking",

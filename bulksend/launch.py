@@ -112,12 +112,12 @@ class Launch:
         self._left_over: list[Known] = []
         """What the canary drew and did not need."""
 
-    async def run(self, source: Source, *, accepted_before: int) -> None:
+    async def run(self, source: Source, *, accepted_before: int, unknown_before: int = 0) -> None:
         """Send what is pending; returns when all is settled or the sender stopped.
 
         With `canary`, the first N sends of the job must be accepted before any other goes: those that an earlier run
         had accepted count. At the end, each send of unknown fate is looked up, and with `on_unknown = "resend"` made
-        once more.
+        once more; `unknown_before` is how many of them earlier runs left, whose rows may not come by in this one.
         """
         canary = max(0, (self._policy.canary or 0) - accepted_before)
         self._keep_lost = self._settles_unknown and not source.redraw
@@ -129,7 +129,8 @@ class Launch:
             if canary:
                 await self._canary_first(source, canary)
             await self._send_parts(source.parts, State.PENDING, ends=source.redraw)
-        if self._settles_unknown and (self.seen[State.UNKNOWN] or self._lost) and not self._sender.stopping:
+        left = self.seen[State.UNKNOWN] or self._lost or unknown_before
+        if self._settles_unknown and left and not self._sender.stopping:
             if not source.redraw:
                 await self._send_lost()
             elif source.parts is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulksend.errors import BulksendError, JobError, Problem
-from bulksend.job.accounts import Accounts, read_secret
+from bulksend.job.accounts import Accounts
 from bulksend.job.check import check_rows
 from bulksend.job.file import load_job
 from bulksend.job.render import Renderer
@@ -150,7 +150,7 @@ def _further_problems(job: Job, *, with_secrets: bool) -> list[Problem]:
     problems: list[Problem] = []
     try:
         with open_job(job) as opened:
-            problems += secret_problems(opened) if with_secrets else []
+            problems += secret_problems(opened, run_commands=False) if with_secrets else []
             if opened.audience is not None:
                 problems += key_problems(opened.audience.check_keys(), opened.audience.label)
                 batches = opened.audience.rows(opened.renderer.columns)
@@ -182,14 +182,14 @@ def at_table(job: Job, field: str, problem: Problem) -> Problem:
     return job.problem_at(field, f"{of}{problem.text}")
 
 
-def secret_problems(opened: Opened) -> list[Problem]:
-    """Return each secret of the job file, other than those that a row picks, that is not there."""
+def secret_problems(opened: Opened, *, run_commands: bool = True) -> list[Problem]:
+    """Return each secret of the job file, other than those that a row picks, that is not there.
+
+    Blocks while a command that prints one runs; without `run_commands` none does.
+    """
     problems = []
-    for account, field, source in opened.accounts.fixed_secrets():
+    for account, field, reason in opened.accounts.absent_secrets(run_commands=run_commands):
         path = f"account.{field}" if account == "default" else f"account.{account}.{field}"
         line = opened.job.lines.get(path) or opened.job.lines.get(f"account.{field}")
-        try:
-            read_secret(source, opened.job.base_dir)
-        except ValueError as wrong:
-            problems.append(Problem(str(wrong), file=opened.job.path.name, line=line, field=path))
+        problems.append(Problem(reason, file=opened.job.path.name, line=line, field=path))
     return problems

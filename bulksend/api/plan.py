@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -9,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bulksend.api.checking import check_input
@@ -120,7 +122,9 @@ async def plan_async(
         executor = stack.enter_context(ThreadPoolExecutor(1))
         if limit is not None and limit < 1:
             raise JobError(Problem("must be at least 1", field="--limit"))
-        secrets = [] if emulate else secret_problems(opened)
+        # Only a segment is asked for; without one no call is made, and no command is run for a secret.
+        look = partial(secret_problems, opened, run_commands=loaded.desired is not None)
+        secrets = [] if emulate else await asyncio.get_running_loop().run_in_executor(executor, look)
         warnings = list(secrets)
         checked = await check_input(
             opened, executor, limit=limit, precheck=True, with_secrets=False, stopping=lambda: False

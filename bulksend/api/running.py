@@ -184,7 +184,8 @@ class Run:
         if self.size is not None:
             await self.ledger.set_size(self.job_id, rows=self.size[0], sends=self.size[1])
         record = await self.ledger.find_job(self.job.name)
-        await self._launch.run(source, accepted_before=0 if record is None else record.counts.accepted)
+        counts = Counts() if record is None else record.counts
+        await self._launch.run(source, accepted_before=counts.accepted, unknown_before=counts.unknown)
 
     @property
     def engine(self) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -63,7 +64,7 @@ class Sender:
     async def __aenter__(self) -> Self:
         opened = self._stack.enter_context(open_job(self._job, rows_from_code=True))
         try:
-            problems = secret_problems(opened)
+            problems = await asyncio.to_thread(secret_problems, opened)
             if not await _has_begun(open_ledger(self._ledger, self._job.base_dir), self._job.name):
                 problems += opened.renderer.static_problems()  # what was begun in time is gone on with
             if problems:

@@ -11,9 +11,10 @@ from bulksend.cli.emulate import emulate
 from bulksend.cli.loadtest import loadtest
 from bulksend.cli.plan import plan
 from bulksend.cli.report import report
+from bulksend.cli.resolve import resolve
 from bulksend.cli.run import run
 from bulksend.cli.starter import demo, init, schema
-from bulksend.cli.state import resolve, status, stop
+from bulksend.cli.state import status, stop
 
 __all__ = ["app"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -13,7 +14,11 @@ import aiohttp
 from aiohttp import ClientTimeout
 from yarl import URL
 
+from bulksend.engine.echo import Echo
+from bulksend.engine.inflate import ACCEPT_ENCODING, Body, TooLargeError, UnreadableError
 from bulksend.engine.limiter import StoppedError
+from bulksend.engine.proxy import Proxies, ProxyRefusedError
+from bulksend.engine.tls import ENVIRONMENT, tls_context, why_refused
 from bulksend.model import Call, Lost, NotSent, Reply
 
 __all__ = ["AiohttpTransport", "Transport"]
@@ -23,6 +28,9 @@ CALL_TIMEOUT_S = 30.0
 KEEP_ALIVE_S = 4.0
 """Idle connections are dropped before common servers (5 s) drop them: a reset after the request left is an unknown."""
 REPLY_MOST_BYTES = 16 << 20
+"""Of a whole body, also unpacked."""
+HEADER_MOST_BYTES = 8190
+"""Of one header, and of the first line."""
 OPEN_FILES = 8192
 
 
@@ -89,12 +97,19 @@ class _GatedConnector(aiohttp.TCPConnector):
 
 
 class AiohttpTransport:
-    """A `Transport` over a `ClientSession`: connections are reused, redirects are not followed, no cookies are kept."""
+    """A `Transport` over a `ClientSession`: connections are reused, redirects are not followed, no cookies are kept.
+
+    Nothing of the user's files is sent but what a call holds (no ~/.netrc), and no credentials come back in a reply.
+    """
 
     def __init__(self, *, call_timeout_s: float = CALL_TIMEOUT_S, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         self._call_timeout_s = call_timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._session: aiohttp.ClientSession | None = None
+        self._proxies = Proxies()
+        self._echo = Echo()
+        # A bundle that cannot be used is told at once; otherwise certificates are read when a call first needs them.
+        self._tls = tls_context() if any(map(os.environ.get, ENVIRONMENT)) else None
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,8 +126,12 @@ class AiohttpTransport:
                 connector=_GatedConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=ClientTimeout(total=None),
-                headers={"User-Agent": "bulksend", "Accept": "*/*"},
+                headers={"User-Agent": "bulksend", "Accept": "*/*", "Accept-Encoding": ACCEPT_ENCODING},
                 raise_for_status=False,
+                trust_env=False,
+                auto_decompress=False,
+                max_line_size=HEADER_MOST_BYTES,
+                max_field_size=HEADER_MOST_BYTES,
             )
         return self._session
 
@@ -139,37 +158,53 @@ class AiohttpTransport:
             if departure is None or departure.left_at_s is None:
                 return NotSent(f"no connection within {self._connect_timeout_s:g} s")
             return Lost(f"no whole reply within {self._call_timeout_s:g} s")
-        except _TooLargeError:
+        except TooLargeError:
             return Lost(f"the reply is larger than {REPLY_MOST_BYTES >> 20} MiB")
+        except UnreadableError as wrong:
+            return Lost(str(wrong))
+        except ProxyRefusedError as wrong:
+            return NotSent(str(wrong))
         except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError, EOFError) as wrong:
             reason = _reason(wrong)
             return NotSent(reason) if departure is None or departure.left_at_s is None else Lost(reason)
 
     async def _exchange(self, call: Call, departure: _Departure) -> Reply:
+        url = URL(call.url, encoded=True)
+        proxy = self._proxies.of(url)
         request = self._open().request(
             call.endpoint.method,
-            URL(call.url, encoded=True),
+            url,
             data=call.body,
             headers=call.headers,
             allow_redirects=False,
+            proxy=None if proxy is None else proxy.url,
+            proxy_headers=None if proxy is None else proxy.headers,
+            ssl=self._context() if url.scheme == "https" else True,
         )
         loop = asyncio.get_running_loop()
         async with request as response:
-            body = await self._body(response)
+            body = await _body(response)
             left_at_s = departure.left_at_s
             assert left_at_s is not None
-            headers = {name.lower(): text for name, text in response.headers.items()}
-            return Reply(response.status, headers, body, loop.time() - left_at_s)
+            headers, body = self._echo.masked(call.headers, response.headers, body)
+            lower = {name.lower(): text for name, text in headers.items()}
+            return Reply(response.status, lower, body, loop.time() - left_at_s)
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        parts, size = [], 0
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = tls_context()
+        return self._tls
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        body = Body(", ".join(response.headers.getall("Content-Encoding", ())), REPLY_MOST_BYTES)
         async for part in response.content.iter_any():
-            size += len(part)
-            if size > REPLY_MOST_BYTES:
-                response.close()
-                raise _TooLargeError
-            parts.append(part)
-        return b"".join(parts)
+            body.add(part)
+        return body.whole()
+    except (TooLargeError, UnreadableError):
+        response.close()
+        raise
 
 
 def _allow_connections() -> None:
@@ -182,17 +217,21 @@ def _allow_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-class _TooLargeError(Exception):
-    """The reply is past its bound."""
-
-
 def _reason(wrong: BaseException) -> str:
     """Say what happened in words that hold no header, body or address beyond the host."""
     match wrong:
         case aiohttp.ClientConnectorDNSError():
             return f"the name {wrong.host} is not found"
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return f"TLS with {wrong.host} failed ({type(wrong).__name__})"
+        case aiohttp.ClientConnectorCertificateError():
+            return f"TLS with {wrong.host}: {why_refused(wrong.certificate_error)}"
+        case aiohttp.ClientConnectorSSLError():
+            return f"TLS with {wrong.host}: {why_refused(wrong.os_error)}"
+        case aiohttp.ClientProxyConnectionError():
+            said = wrong.os_error.strerror or type(wrong.os_error).__name__
+            return f"no connection to the proxy of the environment: {said}"
+        case aiohttp.ClientHttpProxyError():
+            hint = ", which wants user and password in HTTPS_PROXY" if wrong.status == 407 else ""
+            return f"the proxy of the environment refuses with HTTP {wrong.status}{hint}"
         case aiohttp.ClientConnectorError():
             said = wrong.os_error.strerror or type(wrong.os_error).__name__
             return f"no connection to {wrong.host}:{wrong.port}: {said}"

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from bulksend.errors import JobError, Problem
 from bulksend.fields import read_table
+from bulksend.job.command import COMMAND
+from bulksend.job.secret import Secrets, filled, parts_of, shown
 from bulksend.job.template import Template, is_blank, placeholders, unescape
-from bulksend.model import Account, Secret
+from bulksend.model import Account
 from bulksend.providers import Provider
 
-__all__ = ["AccountSpec", "Accounts", "check_base_url", "check_secret_source", "is_loopback", "read_secret"]
+__all__ = ["AccountSpec", "Accounts", "check_base_url", "is_loopback"]
 
-_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+_IN_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 
 def is_loopback(host: str) -> bool:
     """Say whether a host, without its port, is this machine."""
-    return _LOOPBACK.fullmatch(host) is not None
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def check_base_url(url: str) -> None:
@@ -34,37 +39,12 @@ def check_base_url(url: str) -> None:
         _ = parts.port
     except ValueError:
         raise ValueError("is not an address such as https://api.example.com") from None
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
+    # What one parser reads over (an empty user, a tab, a backslash) may lead another to a different host.
+    odd = "@" in parts.netloc or not url.isprintable() or re.search(r"[\s\\?#]", url)
+    if parts.scheme not in ("http", "https") or not host or odd:
         raise ValueError("is not an address such as https://api.example.com")
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"plain http is only for loopback addresses, not {host}: use https")
-
-
-def check_secret_source(text: str) -> None:
-    """Raise ValueError for a secret that stands in the job file itself."""
-    if not re.match(r"(env|file):\S", text):
-        raise ValueError("a secret must not stand in the job file: write env:NAME or file:PATH")
-
-
-def read_secret(source: str, base_dir: Path) -> Secret:
-    """Fetch a secret from `env:NAME` or `file:PATH` (relative to the job file); ValueError when it is not there."""
-    scheme, _, name = source.partition(":")
-    if scheme == "env":
-        text = os.environ.get(name, "")
-        if not text.strip():
-            raise ValueError(f"the environment variable {name} is not set")
-    else:
-        try:
-            text = (base_dir / name).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as wrong:
-            reason = wrong.strerror if isinstance(wrong, OSError) else "it is not UTF-8 text"
-            raise ValueError(f"cannot read the secret's file {name}: {reason}") from None
-        if not text.strip():
-            raise ValueError(f"the secret's file {name} is empty")
-    secret = text.strip()
-    if not secret.isascii() or not secret.isprintable():
-        raise ValueError(f"the secret of {source} holds characters that a header cannot carry")
-    return Secret(secret)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +60,7 @@ class AccountSpec:
 
 
 class Accounts:
-    """Turns a row into its account; each account is made once, and its secrets are read once.
+    """Turns a row into its account; each account is made once, and its secrets are fetched once.
 
     `columns` are the audience's columns that decide, in the order that `of` takes their values.
     """
@@ -90,12 +70,12 @@ class Accounts:
     ) -> None:
         self._specs = specs
         self._provider = provider
-        self._base_dir = base_dir
+        self._secrets = Secrets(base_dir)
         self._made: dict[tuple[str, ...], Account] = {}
         self._chooser = chooser
         only = next(iter(specs.values()))
-        texts = {"chooser": chooser} if chooser is not None else {**only.ids, **only.secrets}
-        self._template = Template(texts)
+        secrets = {field: parts_of(source) for field, source in only.secrets.items()}
+        self._template = Template({"chooser": chooser} if chooser is not None else {**only.ids, **secrets})
         self.columns = self._template.columns
         self._replaced: Sequence[Account] | None = None
         self.unset: dict[tuple[str, str], int] = {}
@@ -110,14 +90,19 @@ class Accounts:
         """Return the accounts so far, in order of first use."""
         return list({account.name: account for account in self._made.values()}.values())
 
-    def fixed_secrets(self) -> list[tuple[str, str, str]]:
-        """Return account, field and source of each secret that no column decides."""
-        return [
-            (spec.name, name, unescape(source))
-            for spec in self._specs.values()
-            for name, source in spec.secrets.items()
-            if not placeholders(source)
-        ]
+    def absent_secrets(self, *, run_commands: bool = True) -> Iterator[tuple[str, str, str]]:
+        """Yield account, field and reason of each secret that is not there, of those that no column decides.
+
+        Without `run_commands`, of a command only whether there is such a program. Blocks while a command runs.
+        """
+        for spec in self._specs.values():
+            for field, source in spec.secrets.items():
+                if placeholders(source):
+                    continue
+                try:
+                    self._secrets.check(source, run_commands=run_commands)
+                except ValueError as wrong:
+                    yield spec.name, field, str(wrong)
 
     def of(self, values: Sequence[object], *, with_secrets: bool = True) -> Account:
         """Return the account of a row; JobError when it names none, or when a secret is not there."""
@@ -151,7 +136,7 @@ class Accounts:
                 text = f"the row names no [account.NAME] table; there are {', '.join(self._specs)}"
                 raise JobError(Problem(text, field="audience.account"))
             texts = {**{key: unescape(text) for key, text in spec.ids.items()}}
-            texts |= {key: unescape(text) for key, text in spec.secrets.items()}
+            texts |= {key: filled(source) for key, source in spec.secrets.items()}
         else:
             spec = next(iter(self._specs.values()))
             # As JSON where joining could make two accounts look like one.
@@ -163,29 +148,37 @@ class Accounts:
             if self._replaced is not None:
                 continue
             try:
-                secrets[field] = read_secret(str(texts[field]), self._base_dir)
+                # A command is not run for a mere look at the rows; what it has printed before is known.
+                secret = self._secrets.fetch(texts[field], run_commands=with_secrets)
             except ValueError as wrong:
                 if not with_secrets:
                     self.unset[field, source] = self.unset.get((field, source), 0) + 1
                     continue
                 # The file's name may hold a value of the row: the source is told as the job file has it.
-                text = f"there is no secret for this row at {source}" if placeholders(source) else str(wrong)
+                text = f"there is no secret for this row at {shown(source)}" if placeholders(source) else str(wrong)
                 raise JobError(Problem(text, field=f"account.{field}")) from None
+            if secret is not None:
+                secrets[field] = secret
         ids = {field: str(texts[field]) for field in spec.ids}
         _, faults = read_table(self._provider.account_ids, ids, "account")
         if faults:
             raise JobError([Problem(one.text, field=one.path) for one in faults])
         base_url = spec.base_url
         for field, value in ids.items():
+            if f"{{{field}}}" in base_url and not _IN_HOST.fullmatch(value):
+                text = "is a part of the address, and so must be letters, digits and hyphens only"
+                raise JobError(Problem(text, field=f"account.{field}"))
             base_url = base_url.replace(f"{{{field}}}", value)
         return Account(name, self._provider.name, base_url, ids, secrets)
 
     def _check_path(self, source: str, values: Sequence[object]) -> None:
-        """A row's value picks a secret's file by name; it never leads to another folder."""
-        if source.startswith("file:") and placeholders(source) and self._chooser is None:
-            for value in values:
-                if re.search(r"[/\\]|^\.", str(value)) or is_blank(value):
-                    text = (
-                        "a value that picks a secret's file must be a plain name, without / and without a leading dot"
-                    )
-                    raise JobError(Problem(text, field="account"))
+        """A row's value picks a secret's file by name, or is an argument of a command; it never leads elsewhere."""
+        if self._chooser is not None or not placeholders(source):
+            return
+        for value in values:
+            if source.startswith("file:") and (re.search(r"[/\\\0]|^\.", str(value)) or is_blank(value)):
+                text = "a value that picks a secret's file must be a plain name, without / and without a leading dot"
+                raise JobError(Problem(text, field="account"))
+            if source.startswith(COMMAND) and not re.fullmatch(r"\w[\w.@:+-]*", str(value)):
+                text = "a value that is put into a secret's command must be a plain name: letters, digits and .@:+-"
+                raise JobError(Problem(text, field="account"))

@@ -10,8 +10,9 @@ from typing import cast
 
 from bulksend.errors import JobError, Problem
 from bulksend.fields import Field, Fields, Kind, did_you_mean, read_table, unknown_fields
-from bulksend.job.accounts import AccountSpec, check_base_url, check_secret_source
+from bulksend.job.accounts import AccountSpec, check_base_url
 from bulksend.job.lines import read_toml
+from bulksend.job.secret import check_secret_source
 from bulksend.job.spec import (
     AUDIENCE,
     DESIRED,

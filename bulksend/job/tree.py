@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bulksend.fields import Fault
+from bulksend.job.command import COMMAND, as_word
 from bulksend.job.template import placeholders, substitute_vars, unescape
 from bulksend.providers.base import SEGMENT
 
@@ -38,10 +39,17 @@ class Tree:
     def _fill(self, value: object, path: str, variables: Mapping[str, str]) -> object:
         """Fill in `${var.X}` everywhere."""
         if isinstance(value, str):
+            in_account = path.startswith("account.")
+            given = variables
+            if in_account and value.startswith(COMMAND):
+                given = {name: as_word(text) for name, text in variables.items()}
             try:
-                filled = substitute_vars(value, variables)
+                filled = substitute_vars(value, given)
             except ValueError as wrong:
                 self.fault(path, str(wrong))
+                return value
+            if in_account and filled.startswith(COMMAND) and not value.startswith(COMMAND):
+                self.fault(path, "a command stands in the job file itself: a variable cannot bring one")
                 return value
             if SEGMENT in filled:
                 self.of_segment.append(path)

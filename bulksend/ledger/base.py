@@ -11,7 +11,7 @@ it comes from, and the ledger raises when that is not so: a result that cannot b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,7 @@ import msgspec
 from bulksend.model import JobState, State
 
 __all__ = [
+    "AuditRecord",
     "Change",
     "Counts",
     "GroupCommit",
@@ -33,6 +34,7 @@ __all__ = [
     "Scope",
     "SegmentRecord",
     "SendRecord",
+    "Settler",
     "Transition",
 ]
 
@@ -55,6 +57,13 @@ class Intent(msgspec.Struct, frozen=True):
     fingerprint: int
 
 
+class Settler(msgspec.Struct, frozen=True):
+    """Who has a send settled outside of a run."""
+
+    by: str
+    host: str
+
+
 class Change(msgspec.Struct, frozen=True):
     """`frm` → `to`: the result of a call, or a person's word on an unknown."""
 
@@ -69,6 +78,8 @@ class Change(msgspec.Struct, frozen=True):
     status: int | None = None
     repeats: int = 0
     """Added to the record's count of calls whose effect is not known, which begins anew with each step."""
+    settler: Settler | None = None
+    """When it is set, an audit entry becomes durable with the change: both, or neither."""
 
 
 class Invalid(msgspec.Struct, frozen=True):
@@ -100,6 +111,22 @@ class SendRecord(msgspec.Struct, frozen=True):
     status: int | None
     at: float
     """When it last changed, in seconds since the epoch."""
+
+
+class AuditRecord(msgspec.Struct, frozen=True):
+    """One send settled outside of a run: what became of it, and who says so."""
+
+    key: str
+    row: int
+    account: str
+    step: int
+    frm: State
+    to: State
+    reason: str | None
+    by: str
+    host: str
+    at: float
+    """In seconds since the epoch."""
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -180,11 +207,14 @@ class Ledger(Protocol):
     async def id(self) -> str:
         """Return what tells this ledger from every other, one that was deleted and made again included."""
 
-    async def start_job(self, name: str, holder: str, *, vendor: str | None = None) -> tuple[JobRecord, int]:
+    async def start_job(
+        self, name: str, holder: str, *, vendor: str | None = None, is_run: bool = True
+    ) -> tuple[JobRecord, int]:
         """Take the job's lock, turn what a dead process left as sending into unknown, and mark the job as running.
 
-        `vendor` says where its calls go. Returns the job as it was before, and how many sends were turned. Raises
-        JobLockedError, which names the holder, and LedgerError when earlier sends of the job went to another vendor.
+        `vendor` says where its calls go; what is no run leaves the time of the last start. Returns the job as it was
+        before, and how many sends were turned. Raises JobLockedError, which names the holder, and LedgerError when
+        earlier sends of the job went to another vendor.
         """
 
     async def end_job(
@@ -215,6 +245,15 @@ class Ledger(Protocol):
 
     async def look_up(self, job_id: int, scope: Scope, keys: Sequence[str]) -> dict[str, SendRecord]:
         """Return the records of those keys that have one."""
+
+    async def look_up_in(self, job_id: int, keys: Sequence[str], states: Collection[State]) -> dict[str, SendRecord]:
+        """Return the records of those sends that are in one of the states."""
+
+    async def of_accounts(self, job_id: int) -> list[SendRecord]:
+        """Return what was made once per account."""
+
+    def audit(self, job_id: int) -> AsyncIterator[list[AuditRecord]]:
+        """Yield who settled which send, in the order in which it was done, page by page."""
 
     async def record(self, job_id: int, transition: Transition) -> None:
         """Make a transition; it is durable when this returns. Many at a time share one commit."""
@@ -299,13 +338,14 @@ class GroupCommit:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
         self._waiting.append(((job_id, transition), done))
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = loop.create_task(self._drain())
         await done
 
     async def idle(self) -> None:
         """Return once nothing is waiting."""
-        while self._task is not None:
+        # One that was cancelled before it began never came to say so.
+        while self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
 
     async def _drain(self) -> None:

@@ -19,8 +19,9 @@ from bulksend.errors import LedgerError, LedgerVersionError
 __all__ = ["Database"]
 
 APPLICATION_ID = 0x62756C6B  # "bulk"
-VERSION = 2
+VERSION = 3
 BUSY_TIMEOUT_S = 30.0
+"""How long whoever writes waits for another who does."""
 
 T = TypeVar("T")
 
@@ -49,11 +50,13 @@ def _steps(version: int) -> list[str]:
 class Database:
     """One connection to the ledger's file. `run` does blocking work in the executor; everything else blocks."""
 
-    def __init__(self, path: Path, executor: Executor | None) -> None:
+    def __init__(self, path: Path, executor: Executor | None, *, busy_timeout_s: float | None = None) -> None:
         self.path = path
+        self._busy_timeout_s = BUSY_TIMEOUT_S if busy_timeout_s is None else busy_timeout_s
         self._executor = executor or ThreadPoolExecutor(1, thread_name_prefix="bulksend-ledger")
         self._db: sqlite3.Connection | None = None
         self._file: os.stat_result | None = None
+        self._wal: os.stat_result | None = None
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do blocking work off the event loop; every failure is a LedgerError in plain words."""
@@ -70,9 +73,12 @@ class Database:
 
     def _translate(self, wrong: sqlite3.Error) -> LedgerError:
         said = str(wrong)
+        if "unable to open" in said and os.access(self.path, os.R_OK) and not os.access(self.path.parent, os.W_OK):
+            text = "its directory is read-only for this user, and even who only reads it has to write beside it"
+            return LedgerError(f"the ledger {self.path} cannot be opened: {text}")
         for needle, text in _PLAIN:
             if needle in said:
-                return LedgerError(f"the ledger {self.path} {text}")
+                return LedgerError(f"the ledger {self.path} {text.format(waited_s=self._busy_timeout_s)}")
         return LedgerError(f"the ledger {self.path} failed: {said}")
 
     @property
@@ -108,7 +114,7 @@ class Database:
             if not self.path.parent.is_dir():
                 raise LedgerError(f"the ledger {self.path} cannot be made: there is no directory {self.path.parent}")
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        db = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False)
         try:
             version = self._version(db)
             if version == 0 and not create:
@@ -128,7 +134,7 @@ class Database:
 
     def _use_wal(self, db: sqlite3.Connection) -> None:
         """Switch the journal; SQLite does not wait by itself while another process makes the ledger."""
-        until = time.monotonic() + BUSY_TIMEOUT_S
+        until = time.monotonic() + self._busy_timeout_s
         while True:
             try:
                 db.execute("PRAGMA journal_mode = WAL")
@@ -143,10 +149,18 @@ class Database:
                 return
 
     def check_file(self) -> None:
-        """Raise LedgerError when the open file is not the one at its path any more: what is written would be lost."""
+        """Raise LedgerError when an open file is not the one at its path any more: what is written would be lost.
+
+        That counts for the write-ahead log beside the ledger, too: nobody removes it rightly while we have it open.
+        """
         _ = self._connection
+        wal = self.path.with_name(f"{self.path.name}-wal")
         try:
             same = self._file is not None and os.path.samestat(self._file, self.path.stat())
+            if self._wal is not None or wal.exists():
+                now = wal.stat()
+                same = same and (self._wal is None or os.path.samestat(self._wal, now))
+                self._wal = now
         except FileNotFoundError:
             same = False
         if not same:
@@ -219,7 +233,7 @@ _PLAIN = (
     ("disk I/O error", "cannot be written: the disk reports an error (or is full)"),
     ("readonly", "cannot be written: it is read-only for this user"),
     ("unable to open", "cannot be opened: check its directory and permissions"),
-    ("is locked", f"is locked by another program for more than {BUSY_TIMEOUT_S:.0f} s"),
+    ("is locked", "is locked by another program for more than {waited_s:g} s"),
     ("not a database", "is not a SQLite database"),
     ("malformed", "is damaged: restore it from a copy before the job goes on"),
 )

@@ -34,3 +34,22 @@ CREATE TABLE history (
 -- Tells this ledger from every other, one that was deleted and made again included.
 CREATE TABLE ledger (id TEXT NOT NULL) STRICT;
 INSERT INTO ledger (id) VALUES (lower(hex(randomblob(16))));
+
+-- version_3 --
+-- Who settled which send outside of a run.
+CREATE TABLE IF NOT EXISTS audit (
+    id      INTEGER PRIMARY KEY,
+    job_id  INTEGER NOT NULL REFERENCES job (id),
+    key     TEXT    NOT NULL,
+    row     INTEGER NOT NULL,
+    account TEXT    NOT NULL,
+    step    INTEGER NOT NULL,
+    frm     TEXT    NOT NULL,
+    became  TEXT    NOT NULL,
+    reason  TEXT,
+    by      TEXT    NOT NULL,
+    host    TEXT    NOT NULL,
+    at      REAL    NOT NULL
+) STRICT;
+
+CREATE INDEX IF NOT EXISTS audit_job ON audit (job_id, id);

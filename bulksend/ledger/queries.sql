@@ -11,8 +11,29 @@ FROM job WHERE name = :name;
 -- has_sends --
 SELECT EXISTS (SELECT 1 FROM send WHERE job_id = :job_id AND scope = 'send');
 
+-- check_jobs --
+PRAGMA integrity_check(job);
+
+-- has_sends_of_nobody --
+-- From one job's sends to the next one's, without reading those between.
+WITH RECURSIVE sent (id) AS (
+    SELECT min(job_id) FROM send
+    UNION ALL
+    SELECT (SELECT min(job_id) FROM send WHERE job_id > sent.id) FROM sent WHERE sent.id IS NOT NULL
+)
+SELECT EXISTS (SELECT 1 FROM sent WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM job));
+
+-- is_counted_right --
+SELECT (accepted, rejected, unknown, sending) = (
+    SELECT count(*) FILTER (WHERE state = 'accepted'), count(*) FILTER (WHERE state = 'rejected'),
+           count(*) FILTER (WHERE state = 'unknown'), count(*) FILTER (WHERE state = 'sending')
+    FROM send WHERE job_id = :job_id AND scope = 'send'
+)
+FROM job WHERE id = :job_id;
+
 -- start_job --
-UPDATE job SET state = 'running', holder = :holder, started_at = :now, stop_requested = 0,
+UPDATE job SET state = 'running', holder = :holder, stop_requested = 0,
+               started_at = CASE WHEN :is_run THEN :now ELSE started_at END,
                vendor = coalesce(:vendor, vendor)
 WHERE id = :job_id;
 
@@ -66,6 +87,15 @@ WHERE id = ?1;
 -- look_up --
 SELECT key, account, row, step, state, attempts, repeats, fingerprint, refs, reason, status, at
 FROM send WHERE job_id = :job_id AND scope = :scope AND key IN (SELECT value FROM json_each(:keys));
+
+-- look_up_in --
+SELECT key, account, row, step, state, attempts, repeats, fingerprint, refs, reason, status, at
+FROM send WHERE job_id = :job_id AND scope = 'send' AND key IN (SELECT value FROM json_each(:keys))
+      AND state IN (SELECT value FROM json_each(:states));
+
+-- of_accounts --
+SELECT key, account, row, step, state, attempts, repeats, fingerprint, refs, reason, status, at
+FROM send WHERE job_id = :job_id AND scope = 'account';
 
 -- by_state --
 SELECT key, account, row, step, state, attempts, repeats, fingerprint, refs, reason, status, at
@@ -136,3 +166,13 @@ DELETE FROM history WHERE job_id = :job_id AND began_at NOT IN (
 
 -- histories --
 SELECT data FROM history WHERE job_id = :job_id ORDER BY began_at;
+
+-- add_audit --
+-- After the change itself: the step is the one that the send is at now.
+INSERT INTO audit (job_id, key, row, account, step, frm, became, reason, by, host, at)
+SELECT job_id, key, row, account, step, ?3, ?4, ?5, ?6, ?7, ?8
+FROM send WHERE job_id = ?1 AND scope = 'send' AND key = ?2;
+
+-- audit --
+SELECT id, key, row, account, step, frm, became, reason, by, host, at
+FROM audit WHERE job_id = :job_id AND id > :after ORDER BY id LIMIT :most;

@@ -1,4 +1,4 @@
--- The ledger of bulksend on SQLite, version 2. Of a row only its key and number stand here, never a payload.
+-- The ledger of bulksend on SQLite, version 3. Of a row only its key and number stand here, never a payload.
 
 CREATE TABLE job (
     id             INTEGER PRIMARY KEY,
@@ -93,3 +93,21 @@ CREATE TABLE history (
 -- Tells this ledger from every other, one that was deleted and made again included.
 CREATE TABLE ledger (id TEXT NOT NULL) STRICT;
 INSERT INTO ledger (id) VALUES (lower(hex(randomblob(16))));
+
+-- Who settled which send outside of a run; nothing of it is ever changed or deleted.
+CREATE TABLE audit (
+    id      INTEGER PRIMARY KEY,
+    job_id  INTEGER NOT NULL REFERENCES job (id),
+    key     TEXT    NOT NULL,
+    row     INTEGER NOT NULL,
+    account TEXT    NOT NULL,
+    step    INTEGER NOT NULL,
+    frm     TEXT    NOT NULL,
+    became  TEXT    NOT NULL,
+    reason  TEXT,
+    by      TEXT    NOT NULL,
+    host    TEXT    NOT NULL,
+    at      REAL    NOT NULL
+) STRICT;
+
+CREATE INDEX audit_job ON audit (job_id, id);

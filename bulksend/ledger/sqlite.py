@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from bulksend.errors import JobLockedError, LedgerError
+from bulksend.ledger.audit import Audit
 from bulksend.ledger.base import (
+    AuditRecord,
     Change,
     Counts,
     GroupCommit,
@@ -26,6 +28,8 @@ from bulksend.ledger.base import (
     SendRecord,
     Transition,
 )
+from bulksend.ledger.buckets import Buckets
+from bulksend.ledger.damage import check_whole
 from bulksend.ledger.database import Database
 from bulksend.ledger.lock import FileLock
 from bulksend.ledger.segments import Segments
@@ -35,8 +39,6 @@ __all__ = ["SqliteLedger"]
 
 PAGE = 1000
 HISTORIES_MOST = 20
-CLOCK_SLACK_S = 10.0
-"""How far ahead other processes' leases can reach on fast endpoints; more than that shows a clock that was set back."""
 
 
 class SqliteLedger:
@@ -52,6 +54,8 @@ class SqliteLedger:
         self._db = Database(path, executor)
         self._locks: dict[int, FileLock] = {}
         self._segments = Segments(self._db, wall)
+        self._audit = Audit(self._db)
+        self._buckets = Buckets(self._db, wall)
         self._commit = GroupCommit(lambda batch: self._db.run(partial(self._apply, batch)))
 
     async def open(self, *, create: bool) -> bool:
@@ -78,11 +82,13 @@ class SqliteLedger:
     def _lock(self, job_id: int) -> FileLock:
         return FileLock(self.path.with_name(f"{self.path.name}.job{job_id}.lock"))
 
-    async def start_job(self, name: str, holder: str, *, vendor: str | None = None) -> tuple[JobRecord, int]:
+    async def start_job(
+        self, name: str, holder: str, *, vendor: str | None = None, is_run: bool = True
+    ) -> tuple[JobRecord, int]:
         """Take the job's lock and mark it as running."""
-        return await self._db.run(partial(self._start_job, name, holder, vendor))
+        return await self._db.run(partial(self._start_job, name, holder, vendor, is_run=is_run))
 
-    def _start_job(self, name: str, holder: str, vendor: str | None) -> tuple[JobRecord, int]:
+    def _start_job(self, name: str, holder: str, vendor: str | None, *, is_run: bool) -> tuple[JobRecord, int]:
         self._db.execute("add_job", name=name)
         job_id = self._db.execute("find_job", name=name).fetchone()[0]
         lock = self._lock(job_id)
@@ -90,6 +96,7 @@ class SqliteLedger:
         if other is not None:
             raise JobLockedError(f'the job "{name}" is being run by {other}; it is not run twice at a time')
         try:
+            check_whole(self._db, job_id)
             with self._db.transaction():
                 before = self._read_job(self._db.execute("find_job", name=name).fetchone(), held=True)
                 has_sends = self._db.execute("has_sends", job_id=job_id).fetchone()[0]
@@ -99,7 +106,8 @@ class SqliteLedger:
                 turned = self._db.execute("recover", job_id=job_id, scope=Scope.SEND, now=self._wall()).rowcount
                 self._db.execute("recover", job_id=job_id, scope=Scope.ACCOUNT, now=self._wall())
                 self._db.execute("recovered", job_id=job_id, turned=turned)
-                self._db.execute("start_job", job_id=job_id, holder=holder, vendor=vendor, now=self._wall())
+                values = {"holder": holder, "vendor": vendor, "is_run": is_run, "now": self._wall()}
+                self._db.execute("start_job", job_id=job_id, **values)
         except BaseException:
             lock.release()
             raise
@@ -200,6 +208,24 @@ class SqliteLedger:
 
         return await self._db.run(look)
 
+    async def look_up_in(self, job_id: int, keys: Sequence[str], states: Collection[State]) -> dict[str, SendRecord]:
+        """Return the records of those sends that are in one of the states."""
+        given = {"keys": json.dumps(list(keys)), "states": json.dumps(list(states))}
+        rows = await self._db.run(partial(_all, partial(self._db.execute, "look_up_in", job_id=job_id, **given)))
+        return {row[0]: _read_send(row) for row in rows}
+
+    async def of_accounts(self, job_id: int) -> list[SendRecord]:
+        """Return what was made once per account."""
+        rows = await self._db.run(partial(_all, partial(self._db.execute, "of_accounts", job_id=job_id)))
+        return [_read_send(row) for row in rows]
+
+    async def audit(self, job_id: int) -> AsyncIterator[list[AuditRecord]]:
+        """Yield pages in the order of writing."""
+        after = 0
+        while page := await self._db.run(partial(self._audit.page, job_id, after, PAGE)):
+            after = page[-1][0]
+            yield [one for _, one in page]
+
     async def by_state(self, job_id: int, state: State) -> AsyncIterator[list[SendRecord]]:
         """Yield pages by key."""
         after = ""
@@ -238,6 +264,7 @@ class SqliteLedger:
             self._guarded("invalid", invalid)
             counted = [(job_id, *delta) for job_id, delta in deltas.items() if any(delta)]
             self._db.execute_many("count", counted)
+            self._audit.add(((job_id, one) for job_id, one in batch if isinstance(one, Change)), now)
 
     def _guarded(self, name: str, rows: Sequence[tuple[object, ...]]) -> None:
         """Run a transition for each row; raise when one of them was not in the state that it must come from."""
@@ -291,48 +318,16 @@ class SqliteLedger:
 
     async def lease(self, identity: str, endpoint: str, *, tokens: int, rate_per_s: float, delay_s: float) -> Lease:
         """Take the next tokens; durable, so that a restart remembers them."""
-
-        def take() -> Lease:
-            with self._db.transaction():
-                now = self._wall()
-                next_at, paused_at, paused_until = self._bucket(identity, endpoint)
-                # A saved time that lies further ahead than leases can reach was saved before the clock was set back.
-                next_at = min(next_at, now + max(CLOCK_SLACK_S, 20 * tokens / rate_per_s))
-                if paused_at > now:
-                    paused_until = now + (paused_until - paused_at)
-                start = max(now + delay_s, next_at, paused_until)
-                end = start + tokens / rate_per_s
-                self._set_bucket(identity, endpoint, end, min(paused_at, now), paused_until)
-            return Lease(start, end, tokens)
-
-        return await self._db.run(take)
+        lease = partial(self._buckets.lease, tokens=tokens, rate_per_s=rate_per_s, delay_s=delay_s)
+        return await self._db.run(partial(lease, identity, endpoint))
 
     async def give_back(self, identity: str, endpoint: str, *, lease: Lease, unused: int) -> None:
-        """Shorten the bucket by the lease's unused tail, unless somebody has leased behind it."""
-        next_at = lease.end - (lease.end - lease.start) * unused / lease.tokens
-        values = {"identity": identity, "endpoint": endpoint, "next_at": next_at, "end": lease.end}
-        await self._db.run(lambda: self._db.execute("give_back", **values))
+        """Return a lease's unused tail."""
+        await self._db.run(partial(self._buckets.give_back, identity, endpoint, lease=lease, unused=unused))
 
     async def pause(self, identity: str, endpoint: str, seconds: float) -> None:
         """Keep the later of two pauses."""
-
-        def pause() -> None:
-            with self._db.transaction():
-                now = self._wall()
-                next_at, paused_at, paused_until = self._bucket(identity, endpoint)
-                if paused_at > now:  # the clock was set back since: as in lease()
-                    paused_until = now + (paused_until - paused_at)
-                self._set_bucket(identity, endpoint, next_at, now, max(paused_until, now + seconds))
-
-        await self._db.run(pause)
-
-    def _bucket(self, identity: str, endpoint: str) -> tuple[float, float, float]:
-        row = self._db.execute("find_bucket", identity=identity, endpoint=endpoint).fetchone()
-        return (0.0, 0.0, 0.0) if row is None else (row[0], row[1], row[2])
-
-    def _set_bucket(self, identity: str, endpoint: str, next_at: float, paused_at: float, paused_until: float) -> None:
-        values = {"next_at": next_at, "paused_at": paused_at, "paused_until": paused_until}
-        self._db.execute("set_bucket", identity=identity, endpoint=endpoint, **values)
+        await self._db.run(partial(self._buckets.pause, identity, endpoint, seconds))
 
     # Segments
 

@@ -148,7 +148,7 @@ class Insider(Plain):
     )
     account_secrets: Fields = field(
         default_factory=lambda: {
-            "token": Field(Kind.TEXT, "The web-push API key: env:NAME or file:PATH.", required=True)
+            "token": Field(Kind.TEXT, "The web-push API key: env:NAME, file:PATH or cmd:COMMAND.", required=True)
         }
     )
     endpoints: Mapping[str, Endpoint] = field(

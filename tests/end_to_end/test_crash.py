@@ -1,8 +1,7 @@
-"""Death, signals and locks, as real processes."""
+"""Signals and locks, as real processes; death at any moment is in `test_deaths.py`."""
 
 from __future__ import annotations
 
-import random
 import signal
 import subprocess
 import time
@@ -11,27 +10,6 @@ from pathlib import Path
 from tests.end_to_end.vendor import JobFolder, Vendor, finish
 
 LATENCY = ("--latency", "30ms±20ms")
-
-
-def test_kill_9_in_the_middle_doubles_nothing_and_loses_nothing(tmp_path: Path) -> None:
-    dice = random.Random(8)
-    with Vendor(*LATENCY) as vendor:
-        folder = JobFolder(tmp_path, vendor, rows=500)
-        for death in range(1, 5):
-            running = folder.start("run", "job.toml", "--json")
-            vendor.wait_for_launches(death * 80 + dice.randrange(40))
-            running.send_signal(signal.SIGKILL)
-            running.communicate()
-            assert folder.command("status", "job.toml", "--json").json["state"] == "incomplete"
-        done = folder.run()
-        assert done.code in (0, 3)
-        launches = vendor.launches()
-        assert max(launches.values()) == 1
-        sends = done.sends
-        assert sends["accepted"] + sends["unknown"] == 500
-        assert sends["accepted"] <= len(launches) <= sends["accepted"] + sends["unknown"]
-        # In flight at 100 calls a second and 50 ms: five, and as many that wait for the gate; more on a busy machine.
-        assert sends["unknown"] <= 4 * 25
 
 
 def test_sigterm_finishes_what_is_under_way_and_the_next_run_goes_on(tmp_path: Path) -> None:
@@ -97,22 +75,6 @@ def test_a_second_process_is_told_who_holds_the_job(tmp_path: Path) -> None:
         running.send_signal(signal.SIGTERM)
         finish(running)
         assert max(vendor.launches().values()) == 1
-
-
-def test_two_jobs_on_one_ledger_share_the_limit(tmp_path: Path) -> None:
-    with Vendor("--limit", "insider.launch=300/3s", *LATENCY) as vendor:
-        (tmp_path / "a").mkdir()
-        (tmp_path / "b").mkdir()
-        limits = '[limits]\n"insider.launch" = "300/3s"\n'
-        folders = [JobFolder(tmp_path / name, vendor, job=name, rows=450, extra=limits) for name in "ab"]
-        ledger = f"sqlite://{tmp_path / 'shared.db'}"
-        running = [folder.start("run", "job.toml", "--json", "--ledger", ledger) for folder in folders]
-        for process in running:
-            assert finish(process).sends["accepted"] == 450
-        stats = vendor.stats()
-        assert stats["throttled"] == 0
-        assert stats["max_in_window"][0] <= 300
-        assert stats["effects"] == 900
 
 
 def test_a_restart_right_after_a_burst_keeps_the_window(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from bulksend.ledger.sqlite import SqliteLedger
 from tests.simulated_time import InlineExecutor
 
 NOW = 1_800_000_000.0
-LATEST = 2
+LATEST = 3
 
 VERSION_1 = """
 -- The ledger of bulksend on SQLite, version 1. Of a row only its key and number stand here, never a payload.

@@ -148,7 +148,7 @@ IN_THE_JOB_FILE: dict[str, Case] = {
         ("job.toml:«language»: create.language: must be a locale*",), (('"en_GB"', '"English"'),)
     ),
     "literal secret": Case(
-        ("job.toml:«token»: account.token: a secret must not stand in the job file: write env:NAME or file:PATH",),
+        ("job.toml:«token»: account.token: a secret must not stand in the job file: write env:NAME, file:PATH or *",),
         (("env:INSIDER_TOKEN", SECRET),),
     ),
     "env is not set": Case(

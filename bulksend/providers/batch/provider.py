@@ -98,7 +98,9 @@ class Batch(Plain):
     )
     account_secrets: Fields = field(
         default_factory=lambda: {
-            "rest_key": Field(Kind.TEXT, "The company's REST API key: env:NAME or file:PATH.", required=True)
+            "rest_key": Field(
+                Kind.TEXT, "The company's REST API key: env:NAME, file:PATH or cmd:COMMAND.", required=True
+            )
         }
     )
     endpoints: Mapping[str, Endpoint] = field(default_factory=lambda: {one.name: one for one in ENDPOINTS})

@@ -58,7 +58,7 @@ class Stream:
     )
     account_secrets: Fields = field(
         default_factory=lambda: {
-            "api_secret": Field(Kind.TEXT, "The app's secret: env:NAME or file:PATH.", required=True)
+            "api_secret": Field(Kind.TEXT, "The app's secret: env:NAME, file:PATH or cmd:COMMAND.", required=True)
         }
     )
     endpoints: Mapping[str, Endpoint] = field(default_factory=lambda: ENDPOINTS)

@@ -72,7 +72,9 @@ class Usercom(Plain):
         }
     )
     account_secrets: Fields = field(
-        default_factory=lambda: {"token": Field(Kind.TEXT, "The REST API key: env:NAME or file:PATH.", required=True)}
+        default_factory=lambda: {
+            "token": Field(Kind.TEXT, "The REST API key: env:NAME, file:PATH or cmd:COMMAND.", required=True)
+        }
     )
     endpoints: Mapping[str, Endpoint] = field(default_factory=lambda: ENDPOINTS)
     bodies: Mapping[str, Fields] = field(default_factory=lambda: BODIES)
