@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import NotRequired, TypedDict, Unpack
 
-from bulksend.duration import format_duration
-from bulksend.engine.circuit import OUTAGE_MOST_S
+from bulksend.engine.breaker import Breaker, outage_of
 from bulksend.engine.lane import Lane
 from bulksend.engine.limiter import Gate, StoppedError
 from bulksend.engine.retry import (
@@ -25,7 +24,7 @@ from bulksend.engine.stats import EndpointStats
 from bulksend.engine.telling import Teller
 from bulksend.engine.transport import Transport
 from bulksend.errors import DeniedError, InterruptedRunError, NetworkError
-from bulksend.event import Event, EventName
+from bulksend.event import Event
 from bulksend.ledger.base import Ledger
 from bulksend.model import (
     Absent,
@@ -48,6 +47,7 @@ from bulksend.providers import Provider
 
 __all__ = ["Caller", "Surroundings"]
 
+OVERDUE = Lost("no whole reply in time")
 THROTTLED_MOST = 10
 """How often a call by itself lets itself be told to wait."""
 
@@ -101,6 +101,9 @@ class Caller:
         self._ends: dict[str, asyncio.Event] = {}
         """By account, what its sleepers wait for beside time: that it is over."""
         self._spent = 0
+        self._breaker = Breaker(self._tell, self._random, self.fail)
+        self._overdue: set[Callable[[], None]] = set()
+        """What ends the wait for replies that are late already."""
 
     @property
     def stopping(self) -> bool:
@@ -127,6 +130,8 @@ class Caller:
                 gate.close(StoppedError())
             for end in self._ends.values():
                 end.set()
+            for give_up in tuple(self._overdue):
+                give_up()
 
     def fail(self, account: Account, failure: BaseException) -> None:
         """Make no new call for this account; the others go on."""
@@ -242,8 +247,12 @@ class Caller:
         repeats: int,
         attempt: int,
         left: Callable[[], None],
+        overdue: Callable[[], None] | None = None,
     ) -> Reply | Lost | NotSent:
-        """Put one call through the gate and onto the wire; `left` is called as it leaves."""
+        """Put one call through the gate and onto the wire; `left` is called as it leaves.
+
+        With `overdue`, that is called when no reply has come in time, and the reply is then waited for longer.
+        """
         loop = asyncio.get_running_loop()
         call = self._provider.call(step, send.account, lane.headers, repeats=repeats)
         waited = loop.time()
@@ -261,11 +270,41 @@ class Caller:
                 left()
                 self._left(lane, loop.time())
 
+        counted: asyncio.Task[None] | None = None
+        waits: list[Callable[[], None]] = []
+
+        async def count_failure() -> None:
+            nonlocal is_alone
+            alone, is_alone = is_alone, False
+            try:
+                await self._breaker.heard(lane, send.account, OVERDUE, alone=alone)
+            except Exception as wrong:
+                self.stop(wrong)
+            finally:
+                if alone:
+                    lane.gate.answered()
+
+        def took_too_long(give_up: Callable[[], None]) -> None:
+            nonlocal counted
+            if overdue is None or self._stopping:
+                give_up()
+                return
+            waits.append(give_up)
+            self._overdue.update(waits)
+            counted = loop.create_task(count_failure())
+            overdue()
+
         try:
-            result = await self._transport.send(call, leave)
-            if is_alone or not lane.gate.circuit.is_open:
-                await self._judge_circuit(lane, send, result)
+            if overdue is None:
+                result = await self._transport.send(call, leave)
+            else:
+                result = await self._transport.send(call, leave, took_too_long)
+            if counted is not None:
+                await counted
+            if counted is None or isinstance(result, Reply):
+                await self._breaker.heard(lane, send.account, result, alone=is_alone)
         finally:
+            self._overdue.difference_update(waits)
             if is_alone:
                 lane.gate.answered()
         if has_left or not self.is_over(send.account):
@@ -291,32 +330,7 @@ class Caller:
     @property
     def outage(self) -> str | None:
         """Return what is to be said of an endpoint that is down at this moment; None while all get through."""
-        now_s = asyncio.get_running_loop().time()
-        for (_, endpoint), gate in self._gates.items():
-            if gate.circuit.is_open and gate.circuit.down_since_s is not None:
-                return f"{endpoint} has been failing for {format_duration(now_s - gate.circuit.down_since_s)}"
-        return None
-
-    async def _judge_circuit(self, lane: Lane, send: Send, result: Reply | Lost | NotSent) -> None:
-        """Leave an endpoint in peace that is down, and the more so the longer it is."""
-        gate, circuit = lane.gate, lane.gate.circuit
-        if isinstance(result, NotSent):
-            return
-        if isinstance(result, Reply) and result.status < 500:
-            if circuit.is_open:
-                self._tell.circuit(EventName.ENDPOINT_UP, lane, "it answers again", None)
-            circuit.got_through()
-            return
-        now_s = asyncio.get_running_loop().time()
-        rest_s = circuit.failed(now_s, self._random)
-        if rest_s is None:
-            return
-        reason = f"HTTP {result.status}" if isinstance(result, Reply) else result.reason
-        self._tell.circuit(EventName.ENDPOINT_DOWN, lane, reason, rest_s)
-        await gate.pause(rest_s)
-        if circuit.down_since_s is not None and now_s - circuit.down_since_s > OUTAGE_MOST_S:
-            text = f"{lane.endpoint.name} has been failing for {format_duration(OUTAGE_MOST_S)} ({reason})"
-            self.fail(send.account, InterruptedRunError(f"{text}; run again to go on"))
+        return next((said for said in map(outage_of, self._gates.values()) if said is not None), None)
 
     def _count_episode(self, lane: Lane, outcome: Outcome) -> None:
         """A pause counts once, however many calls were under way when it began."""

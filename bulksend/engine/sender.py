@@ -42,6 +42,19 @@ LOOKS_MOST = 4
 """How often a lookup is tried whose answer does not come."""
 
 
+def _once(let_go: Callable[[], None]) -> Callable[[], None]:
+    """Return what does this the first time only."""
+    gone = False
+
+    def go() -> None:
+        nonlocal gone
+        if not gone:
+            gone = True
+            let_go()
+
+    return go
+
+
 class _TooLateError(Exception):
     """The time of a call has passed while it waited for its turn."""
 
@@ -74,13 +87,7 @@ class Sender(Caller):
         tasks: set[asyncio.Task[None]] = set()
 
         async def one(send: Send, record: SendRecord | None) -> None:
-            holds = True
-
-            def let_go() -> None:
-                nonlocal holds
-                if holds:
-                    holds = False
-                    held.release()
+            let_go = _once(held.release)
 
             try:
                 begun = send.steps[0 if record is None else record.step :]
@@ -157,7 +164,7 @@ class Sender(Caller):
                 step = msgspec.structs.replace(step, ref=found, not_after=min(times, default=None))
             if step.endpoint.reads:
                 watching()
-            settled = await self._deliver_step(scope, send, number, step, repeats)
+            settled = await self._deliver_step(scope, send, number, step, repeats, watching)
             if settled is None:
                 return None
             last = number == len(send.steps) - 1
@@ -187,7 +194,9 @@ class Sender(Caller):
         self._tell.settled(send, None, settle, 0)
         return settle
 
-    async def _deliver_step(self, scope: Scope, send: Send, number: int, step: Step, repeats: int) -> Settle | None:
+    async def _deliver_step(
+        self, scope: Scope, send: Send, number: int, step: Step, repeats: int, watching: Callable[[], None]
+    ) -> Settle | None:
         lane = self._lane(send.account, step.endpoint)
         attempt = charged = 0
         last = number == len(send.steps) - 1
@@ -199,7 +208,7 @@ class Sender(Caller):
             if step.every_s:
                 await lane.polls.acquire()
             try:
-                outcome = await self._attempt(lane, scope, send, number, step, repeats, attempt)
+                outcome, noted = await self._attempt(lane, scope, send, number, step, repeats, attempt, watching)
             except _TooLateError:
                 return await self._too_late(send, number, step, repeats)
             finally:
@@ -210,13 +219,18 @@ class Sender(Caller):
             verdict = await self.ask(send, step) if isinstance(outcome, Unknown) else None
             self._count(lane, step, outcome)
             decision = self._decide(lane, step, outcome, charged, verdict)
+            if noted is State.UNKNOWN and not isinstance(decision, Settle):
+                # What came late and settles nothing leaves it as it stands.
+                if isinstance(decision, Abort):
+                    self.fail(send.account, decision.error)
+                decision = Settle(State.UNKNOWN, reason=decision.reason, status=decision.status)
             if isinstance(decision, Settle):
                 if step.every_s and decision.state is not State.ACCEPTED:
                     # It was started, whatever became of the wish to follow it.
                     decision = Settle(State.ACCEPTED, reason=f"started; its end is not known: {decision.reason}")
                 self.tally.update(decision.tally)
                 if decision.state is not State.ACCEPTED or last:
-                    await self._settle(scope, send, number, step, decision, attempt)
+                    await self._settle(scope, send, number, step, decision, attempt, noted)
                 return decision
             returned = Change(
                 scope,
@@ -277,27 +291,42 @@ class Sender(Caller):
         return Untold(f"the lookup failed: {reason}")
 
     async def _attempt(
-        self, lane: Lane, scope: Scope, send: Send, number: int, step: Step, repeats: int, attempt: int
-    ) -> Outcome | None:
-        """Make one call; None when the run stopped before its intent was recorded."""
+        self,
+        lane: Lane,
+        scope: Scope,
+        send: Send,
+        number: int,
+        step: Step,
+        repeats: int,
+        attempt: int,
+        watching: Callable[[], None],
+    ) -> tuple[Outcome | None, State]:
+        """Make one call; no outcome when the run stopped before its intent was recorded.
+
+        With the outcome, as what the ledger has the send by now: `unknown` where the reply did not come in time.
+        """
         loop = asyncio.get_running_loop()
         await lane.in_flight.acquire()
+        leave_flight = _once(lane.in_flight.release)
+        noting: asyncio.Task[None] | None = None
+
+        def overdue() -> None:
+            nonlocal noting
+            noting = loop.create_task(self._note_overdue(send, number))
+            leave_flight()
+            watching()
+
+        # Only where nothing else can be done about a lost reply is it worth to wait longer for it.
+        patient = scope is Scope.SEND and number == len(send.steps) - 1 and step.endpoint.repeat is Repeat.NEVER
         try:
             while not self.is_over(send.account) and lane.gate.paused_for_s > 0 and not step.is_past(self._wall()):
                 left_s = math.inf if step.not_after is None else step.not_after - self._wall() + 0.001
                 await self._wait(min(lane.gate.paused_for_s, left_s), send.account)
             await lane.ahead.acquire()
-            ahead = True
-
-            def left() -> None:
-                nonlocal ahead
-                if ahead:
-                    ahead = False
-                    lane.ahead.release()
-
+            left = _once(lane.ahead.release)
             try:
                 if self.is_over(send.account):
-                    return None
+                    return None, State.PENDING
                 if scope is Scope.SEND and step.is_past(self._wall()):
                     raise _TooLateError
                 if not step.endpoint.reads:
@@ -305,24 +334,36 @@ class Sender(Caller):
                     intent = Intent(scope, send.key, send.account.name, send.row, number, send.fingerprint)
                     await self._ledger.record(self.job_id, intent)
                     lane.committed(loop.time() - began)
-                result = await self._exchange(lane, send, step, repeats, attempt, left)
+                result = await self._exchange(lane, send, step, repeats, attempt, left, overdue if patient else None)
             finally:
                 left()
-            return self._read(lane, step, result, repeats)
+            if noting is not None:
+                await noting
+            outcome = self._read(lane, step, result, repeats)
+            return outcome, State.SENDING if noting is None else State.UNKNOWN
         finally:
-            lane.in_flight.release()
+            leave_flight()
 
-    async def _settle(self, scope: Scope, send: Send, number: int, step: Step, settle: Settle, attempt: int) -> None:
+    async def _note_overdue(self, send: Send, number: int) -> None:
+        """Record that nobody knows what became of a send, as long as nobody does."""
+        reason = "no whole reply in time; it is still waited for"
+        change = Change(Scope.SEND, send.key, State.SENDING, State.UNKNOWN, number, reason=reason, repeats=1)
+        await self._ledger.record(self.job_id, change)
+
+    async def _settle(
+        self, scope: Scope, send: Send, number: int, step: Step, settle: Settle, attempt: int, noted: State
+    ) -> None:
+        """Record an outcome, and tell it; `noted` is what the ledger has the send as."""
         change = Change(
             scope,
             send.key,
-            State.PENDING if step.endpoint.reads else State.SENDING,
+            State.PENDING if step.endpoint.reads else noted,
             settle.state,
             number,
             ref=settle.ref,
             reason=settle.reason,
             status=settle.status,
-            repeats=settle.state is State.UNKNOWN,
+            repeats=settle.state is State.UNKNOWN and noted is not State.UNKNOWN,
         )
         await self._ledger.record(self.job_id, change)
         if scope is Scope.SEND:

@@ -21,10 +21,12 @@ from bulksend.engine.proxy import Proxies, ProxyRefusedError
 from bulksend.engine.tls import ENVIRONMENT, tls_context, why_refused
 from bulksend.model import Call, Lost, NotSent, Reply
 
-__all__ = ["AiohttpTransport", "Transport"]
+__all__ = ["AiohttpTransport", "Overdue", "Transport"]
 
 CONNECT_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 30.0
+PATIENCE_S = 60.0
+"""How much longer a reply is waited for whose call must not be made again."""
 KEEP_ALIVE_S = 4.0
 """Idle connections are dropped before common servers (5 s) drop them: a reset after the request left is an unknown."""
 REPLY_MOST_BYTES = 16 << 20
@@ -34,13 +36,20 @@ HEADER_MOST_BYTES = 8190
 OPEN_FILES = 8192
 
 
+Overdue = Callable[[Callable[[], None]], None]
+"""Told that a reply has not come in time, and by what to end the wait for it."""
+
+
 class Transport(Protocol):
     """How calls reach the vendor."""
 
-    async def send(self, call: Call, leave: Callable[[], Awaitable[None]]) -> Reply | Lost | NotSent:
+    async def send(
+        self, call: Call, leave: Callable[[], Awaitable[None]], overdue: Overdue | None = None
+    ) -> Reply | Lost | NotSent:
         """Make one call. `leave` is awaited with a connection at hand, as the last thing before the wire.
 
-        NotSent is proof that no byte of the request left; never raises for what the network or the vendor does.
+        NotSent is proof that no byte of the request left; never raises for what the network or the vendor does. With
+        `overdue`, a call whose time is up is not given up, but told, and its reply waited for a while longer.
         """
 
     async def close(self) -> None:
@@ -50,13 +59,43 @@ class Transport(Protocol):
 class _Departure:
     """One call on its way out: when it left, and its clock for the whole call."""
 
-    __slots__ = ("call_timeout_s", "left_at_s", "timeout", "wait")
+    __slots__ = ("_call_timeout_s", "_overdue", "_timer", "connect_timeout_s", "left_at_s", "timeout", "wait")
 
-    def __init__(self, wait: Callable[[], Awaitable[None]], timeout: asyncio.Timeout, call_timeout_s: float) -> None:
+    def __init__(
+        self,
+        wait: Callable[[], Awaitable[None]],
+        timeout: asyncio.Timeout,
+        times_s: tuple[float, float],
+        overdue: Overdue | None,
+    ) -> None:
         self.wait = wait
         self.timeout = timeout
-        self.call_timeout_s = call_timeout_s
+        self.connect_timeout_s, self._call_timeout_s = times_s
         self.left_at_s: float | None = None
+        self._overdue = overdue
+        self._timer: asyncio.TimerHandle | None = None
+
+    def left(self) -> None:
+        """Give the call its time, from now on."""
+        loop = asyncio.get_running_loop()
+        self.left_at_s = loop.time()
+        in_time = self.left_at_s + self._call_timeout_s
+        if self._overdue is None:
+            self.timeout.reschedule(in_time)
+        else:
+            self.timeout.reschedule(in_time + PATIENCE_S)
+            self._timer = loop.call_at(in_time, self._overdue, self._give_up)
+
+    def end_clock(self) -> None:
+        """Tell nobody any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _give_up(self) -> None:
+        if self._timer is not None:
+            self._timer = None
+            self.timeout.reschedule(asyncio.get_running_loop().time())
 
 
 _departing: ContextVar[_Departure] = ContextVar("bulksend_departing")
@@ -87,13 +126,13 @@ class _GatedConnector(aiohttp.TCPConnector):
             except BaseException:
                 connection.release()
                 raise
-            departure.timeout.reschedule(loop.time() + departure.call_timeout_s)
             # The server may have closed the connection while the call waited for its turn. Then the turn is lost: a
             # handshake later, the call would leave beside those whose turn has come by then.
             if connection.protocol is not None and connection.protocol.is_connected():
-                departure.left_at_s = loop.time()
+                departure.left()
                 return connection
             connection.close()
+            departure.timeout.reschedule(loop.time() + departure.connect_timeout_s)
 
 
 class AiohttpTransport:
@@ -141,16 +180,19 @@ class AiohttpTransport:
             session, self._session = self._session, None
             await session.close()
 
-    async def send(self, call: Call, leave: Callable[[], Awaitable[None]]) -> Reply | Lost | NotSent:
+    async def send(
+        self, call: Call, leave: Callable[[], Awaitable[None]], overdue: Overdue | None = None
+    ) -> Reply | Lost | NotSent:
         """Make one call; the clock for the whole call starts when it leaves."""
         departure: _Departure | None = None
         try:
             async with asyncio.timeout(self._connect_timeout_s) as timeout:
-                departure = _Departure(leave, timeout, self._call_timeout_s)
+                departure = _Departure(leave, timeout, (self._connect_timeout_s, self._call_timeout_s), overdue)
                 token = _departing.set(departure)
                 try:
                     return await self._exchange(call, departure)
                 finally:
+                    departure.end_clock()
                     _departing.reset(token)
         except StoppedError:
             return NotSent("the run is stopping")

@@ -16,7 +16,7 @@ from typing import Any, Self
 from bulksend.api.running import _can_look_up
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.sender import Sender
-from bulksend.engine.transport import Transport
+from bulksend.engine.transport import Overdue, Transport
 from bulksend.event import Event, EventName
 from bulksend.job.accounts import Accounts
 from bulksend.job.file import load_job
@@ -129,7 +129,7 @@ class Script:
         assert callable(said)
         return said(call)
 
-    async def send(self, call: Call, leave: Callable[[], Awaitable[None]]) -> Said:
+    async def send(self, call: Call, leave: Callable[[], Awaitable[None]], overdue: Overdue | None = None) -> Said:
         """Answer one call, once its turn has come."""
         try:
             await leave()

@@ -64,7 +64,7 @@ class Vendor:
     def made(self) -> dict[str, int]:
         return {key: len(times) for key, times in self.at.items()}
 
-    async def send(self, call: Call, leave: Callable[[], Awaitable[None]]) -> Said:
+    async def send(self, call: Call, leave: Callable[[], Awaitable[None]], overdue: object = None) -> Said:
         key = call.body.decode().partition(":")[2].strip('"{} ').split('"')[0]
         if self.on_send is not None:
             await self.on_send(key)

@@ -494,3 +494,55 @@ def test_a_closed_transport_opens_again() -> None:
             await transport.close()
 
     asyncio.run(main())
+
+
+def test_a_reply_that_does_not_come_in_time_is_told_and_still_taken() -> None:
+    told: list[Callable[[], None]] = []
+    may_answer = asyncio.Event()
+
+    async def late(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await may_answer.wait()
+        writer.write(OK)
+
+    def overdue(give_up: Callable[[], None]) -> None:
+        told.append(give_up)
+        may_answer.set()
+
+    async def main() -> Reply | Lost | NotSent:
+        async with running(late) as server, AiohttpTransport(call_timeout_s=0.05) as transport:
+            return await transport.send(call_to(server.port), go, overdue)
+
+    result = asyncio.run(main())
+    assert isinstance(result, Reply)
+    assert result.body == b"{}"
+    assert result.duration_s >= 0.05
+    assert len(told) == 1
+    told[0]()  # it is too late to give up, and does no harm
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_wait_for_a_late_reply_can_be_given_up(at_once: bool) -> None:
+    def overdue(give_up: Callable[[], None]) -> None:
+        if at_once:
+            give_up()
+        else:
+            asyncio.get_running_loop().call_later(0.05, give_up)
+
+    async def main() -> Reply | Lost | NotSent:
+        async with running(silence) as server, AiohttpTransport(call_timeout_s=0.05) as transport:
+            return await transport.send(call_to(server.port), go, overdue)
+
+    assert asyncio.run(main()) == Lost("no whole reply within 0.05 s")
+
+
+def test_nobody_is_told_of_a_call_that_is_in_time() -> None:
+    told: list[Callable[[], None]] = []
+
+    async def main() -> None:
+        async with running(saying(OK)) as server, AiohttpTransport(call_timeout_s=0.2) as transport:
+            for _ in range(3):
+                assert isinstance(await transport.send(call_to(server.port), go, told.append), Reply)
+            await asyncio.sleep(0.3)
+
+    asyncio.run(main())
+    assert told == []

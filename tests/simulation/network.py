@@ -12,7 +12,7 @@ import orjson
 
 from bulksend.emulators import Reply as Answer
 from bulksend.engine.limiter import StoppedError
-from bulksend.engine.transport import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
+from bulksend.engine.transport import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, PATIENCE_S, Overdue
 from bulksend.model import Call, Lost, NotSent, Reply
 from tests.simulation.scenario import LATE, Scenario
 from tests.simulation.vendor import Vendor
@@ -101,7 +101,9 @@ class Network:
         self._world = world
         self.is_dead = False
 
-    async def send(self, call: Call, leave: Callable[[], Awaitable[None]]) -> Reply | Lost | NotSent:
+    async def send(
+        self, call: Call, leave: Callable[[], Awaitable[None]], overdue: Overdue | None = None
+    ) -> Reply | Lost | NotSent:
         """Make one call, as far as the fates let it come."""
         world, scenario = self._world, self._world.scenario
         fate = world.fate()
@@ -120,20 +122,18 @@ class Network:
         loop = asyncio.get_running_loop()
         left_s = loop.time()
         world.left.append((left_s, call.endpoint.name, world.vendor.account_of(call)))
-        if fate in ("reset before", "never arrives"):
-            await asyncio.sleep(down_s if fate == "reset before" else CALL_TIMEOUT_S)
-            return RESET if fate == "reset before" else TIMED_OUT
-        if fate == LATE:
-            up_s += held_s
-        answered: asyncio.Future[Answer] = loop.create_future()
-        packet = world.depart(call, fate, answered, up_s)
-        loop.call_at(packet.at_s, self._arrive, packet.at_s)
+        if fate == "reset before":
+            await asyncio.sleep(down_s)
+            return RESET
+        in_time = left_s + CALL_TIMEOUT_S
         try:
-            async with asyncio.timeout_at(left_s + CALL_TIMEOUT_S):
-                answer = await answered
-                if fate in ("slow", "never answered"):
-                    await asyncio.sleep(held_s / 2 if fate == "slow" else 2 * CALL_TIMEOUT_S)
-                await asyncio.sleep(down_s)
+            async with asyncio.timeout_at(in_time if overdue is None else in_time + PATIENCE_S) as timeout:
+                timer = None if overdue is None else loop.call_at(in_time, overdue, _end_of(timeout))
+                try:
+                    answer = await self._exchange(call, fate, up_s, down_s, held_s)
+                finally:
+                    if timer is not None:
+                        timer.cancel()
         except TimeoutError:
             return TIMED_OUT
         match fate:
@@ -151,9 +151,30 @@ class Network:
             world.told_to_wait.append((now_s, until_s, call.endpoint.name, world.vendor.account_of(call)))
         return Reply(answer.status, headers, body, loop.time() - left_s)
 
+    async def _exchange(self, call: Call, fate: str, up_s: float, down_s: float, held_s: float) -> Answer:
+        world, loop = self._world, asyncio.get_running_loop()
+        if fate == "never arrives":
+            await loop.create_future()
+        answered: asyncio.Future[Answer] = loop.create_future()
+        packet = world.depart(call, fate, answered, up_s + held_s if fate == LATE else up_s)
+        loop.call_at(packet.at_s, self._arrive, packet.at_s)
+        answer = await answered
+        if fate == "never answered":
+            await loop.create_future()
+        await asyncio.sleep(down_s + held_s if fate == "slow" else down_s)
+        return answer
+
     def _arrive(self, at_s: float) -> None:
         if not self.is_dead:
             self._world.arrive(at_s)
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _end_of(timeout: asyncio.Timeout) -> Callable[[], None]:
+    def end() -> None:
+        if not timeout.expired():
+            timeout.reschedule(asyncio.get_running_loop().time())
+
+    return end
