@@ -10,7 +10,7 @@ from bulksend.ledger.database import Database
 __all__ = ["Buckets"]
 
 CLOCK_SLACK_S = 10.0
-"""How far ahead other processes' leases can reach on fast endpoints; more than that shows a clock that was set back."""
+"""How far ahead leases reach, where it is not known when they were taken: further shows a clock that was set back."""
 
 
 class Buckets:
@@ -24,16 +24,16 @@ class Buckets:
         """Take the next tokens; durable, so that a restart remembers them."""
         with self._db.transaction():
             now = self._wall()
-            next_at, paused_at, paused_until = self._find(identity, endpoint)
-            # A saved time that lies further ahead than leases can reach was saved before the clock was set back. It
-            # counts as half as far ahead as they can: the leases that follow on it must not look like it themselves.
-            reach_s = max(CLOCK_SLACK_S, 20 * tokens / rate_per_s)
-            next_at = next_at if next_at <= now + reach_s else now + reach_s / 2
+            next_at, paused_at, paused_until, leased_at = self._find(identity, endpoint)
+            if leased_at > now:  # the clock was set back since: what was leased is as far ahead as it was then
+                next_at = now + (next_at - leased_at)
+            elif not leased_at:  # written by an older version
+                next_at = min(next_at, now + max(CLOCK_SLACK_S, 20 * tokens / rate_per_s))
             if paused_at > now:
                 paused_until = now + (paused_until - paused_at)
             start = max(now + delay_s, next_at, paused_until)
             end = start + tokens / rate_per_s
-            self._set(identity, endpoint, end, min(paused_at, now), paused_until)
+            self._set(identity, endpoint, end, min(paused_at, now), paused_until, now)
         return Lease(start, end, tokens)
 
     def give_back(self, identity: str, endpoint: str, *, lease: Lease, unused: int) -> None:
@@ -45,15 +45,17 @@ class Buckets:
         """Keep the later of two pauses."""
         with self._db.transaction():
             now = self._wall()
-            next_at, paused_at, paused_until = self._find(identity, endpoint)
+            next_at, paused_at, paused_until, leased_at = self._find(identity, endpoint)
             if paused_at > now:  # the clock was set back since: as in lease()
                 paused_until = now + (paused_until - paused_at)
-            self._set(identity, endpoint, next_at, now, max(paused_until, now + seconds))
+            self._set(identity, endpoint, next_at, now, max(paused_until, now + seconds), leased_at)
 
-    def _find(self, identity: str, endpoint: str) -> tuple[float, float, float]:
+    def _find(self, identity: str, endpoint: str) -> tuple[float, float, float, float]:
         row = self._db.execute("find_bucket", identity=identity, endpoint=endpoint).fetchone()
-        return (0.0, 0.0, 0.0) if row is None else (row[0], row[1], row[2])
+        return (0.0, 0.0, 0.0, 0.0) if row is None else row[:4]
 
-    def _set(self, identity: str, endpoint: str, next_at: float, paused_at: float, paused_until: float) -> None:
-        values = {"next_at": next_at, "paused_at": paused_at, "paused_until": paused_until}
+    def _set(
+        self, identity: str, endpoint: str, next_at: float, paused_at: float, paused_until: float, leased_at: float
+    ) -> None:
+        values = {"next_at": next_at, "paused_at": paused_at, "paused_until": paused_until, "leased_at": leased_at}
         self._db.execute("set_bucket", identity=identity, endpoint=endpoint, **values)

@@ -36,6 +36,9 @@ CREATE TABLE ledger (id TEXT NOT NULL) STRICT;
 INSERT INTO ledger (id) VALUES (lower(hex(randomblob(16))));
 
 -- version_3 --
+-- When the bucket's `next_at` was written: what tells a clock that was set back since.
+ALTER TABLE bucket ADD COLUMN leased_at REAL NOT NULL DEFAULT 0;
+
 -- Who settled which send outside of a run.
 CREATE TABLE IF NOT EXISTS audit (
     id      INTEGER PRIMARY KEY,

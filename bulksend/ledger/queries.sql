@@ -124,13 +124,13 @@ WHERE member.job_id = :job_id AND (member.number, member.key) > (:number, :key)
 ORDER BY member.number, member.key LIMIT :most;
 
 -- find_bucket --
-SELECT next_at, paused_at, paused_until FROM bucket WHERE identity = :identity AND endpoint = :endpoint;
+SELECT next_at, paused_at, paused_until, leased_at FROM bucket WHERE identity = :identity AND endpoint = :endpoint;
 
 -- set_bucket --
-INSERT INTO bucket (identity, endpoint, next_at, paused_at, paused_until)
-VALUES (:identity, :endpoint, :next_at, :paused_at, :paused_until)
+INSERT INTO bucket (identity, endpoint, next_at, paused_at, paused_until, leased_at)
+VALUES (:identity, :endpoint, :next_at, :paused_at, :paused_until, :leased_at)
 ON CONFLICT (identity, endpoint) DO UPDATE
-SET next_at = :next_at, paused_at = :paused_at, paused_until = :paused_until;
+SET next_at = :next_at, paused_at = :paused_at, paused_until = :paused_until, leased_at = :leased_at;
 
 -- give_back --
 UPDATE bucket SET next_at = :next_at WHERE identity = :identity AND endpoint = :endpoint AND next_at = :end;

@@ -51,13 +51,14 @@ CREATE TABLE member (
 CREATE INDEX member_number ON member (job_id, number, key, chunk);
 
 -- One token bucket per account and endpoint, shared by every process on this ledger: `next_at` is when the next
--- token that nobody has leased yet falls due.
+-- token that nobody has leased yet falls due, and `leased_at` what the clock showed when that was written.
 CREATE TABLE bucket (
     identity     TEXT NOT NULL,
     endpoint     TEXT NOT NULL,
     next_at      REAL NOT NULL,
     paused_at    REAL NOT NULL DEFAULT 0,
     paused_until REAL NOT NULL DEFAULT 0,
+    leased_at    REAL NOT NULL DEFAULT 0,
     PRIMARY KEY (identity, endpoint)
 ) STRICT, WITHOUT ROWID;
 

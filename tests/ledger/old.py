@@ -122,7 +122,11 @@ def rows(path: Path, statement: str) -> list[tuple[Any, ...]]:
 
 
 def content(path: Path) -> dict[str, list[tuple[Any, ...]]]:
-    return {table: rows(path, f"SELECT * FROM {table} ORDER BY 1, 2, 3") for table in TABLES}
+    """Return what stands in the columns that version 1 had."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(VERSION_1)
+        columns = {table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")] for table in TABLES}
+    return {table: rows(path, f"SELECT {', '.join(columns[table])} FROM {table} ORDER BY 1, 2, 3") for table in TABLES}
 
 
 def version(path: Path) -> int:

@@ -712,6 +712,19 @@ def test_a_clock_that_was_set_back_holds_nobody_for_long(back_s: float, tmp_path
     with_ledger(tmp_path / "a.db", check, clock)
 
 
+def test_what_was_leased_is_as_far_ahead_as_before_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    clock = Clock()
+
+    async def check(ledger: SqliteLedger) -> None:
+        ahead = [await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0) for _ in range(60)]
+        assert ahead[-1].end == pytest.approx(clock.now + 30)
+        clock.now -= 3600
+        after = [await ledger.lease(*IDENTITY, tokens=50, rate_per_s=100, delay_s=0) for _ in range(3)]
+        assert [one.start for one in after] == pytest.approx([clock.now + ahead_s for ahead_s in (30.0, 30.5, 31.0)])
+
+    with_ledger(tmp_path / "a.db", check, clock)
+
+
 def test_a_pause_keeps_its_length_when_the_clock_is_set_back(tmp_path: Path) -> None:
     clock = Clock()
 
