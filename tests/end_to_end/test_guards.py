@@ -59,6 +59,22 @@ def test_deadline_ends_the_run(tmp_path: Path) -> None:
         assert done.sends["accepted"] == len(vendor.launches()) < 100
 
 
+def test_a_deadline_in_an_outage_ends_the_run_to_be_gone_on_with(tmp_path: Path) -> None:
+    limits = '[limits]\n"insider.launch" = "200/s"\n'
+    with Vendor("--fault", "insider.launch=503:100%") as vendor:
+        folder = JobFolder(tmp_path, vendor, rows=500, extra=f'[policy]\ndeadline = "3s"\n{limits}')
+        done = folder.run()
+        assert done.code == 75
+        assert "insider.launch has been failing for" in done.err
+        assert "run again to go on" in done.err
+        assert done.json["state"] == "stopped"
+        # It was left in peace after ten failures and what was under way then.
+        calls = vendor.stats()["calls"]
+        assert 10 <= calls < 250
+        assert done.sends["unknown"] == calls
+        assert done.sends["pending"] == 500 - calls
+
+
 def test_a_deadline_inside_a_pause_is_kept(tmp_path: Path) -> None:
     with Vendor("--fault", "insider.launch=429-retry-after=600:100%") as vendor:
         folder = JobFolder(tmp_path, vendor, rows=100, extra='[policy]\ndeadline = "2s"\n')
