@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from bulksend.loadtest.record import LoadRecord
 from bulksend.loadtest.search import Found
@@ -34,8 +36,12 @@ class LoadReport:
     wire_ms: Mapping[str, float | None]
     """From when a call left."""
     thresholds: Sequence[Verdict] = ()
+    windows: Sequence[Mapping[str, Any]] = ()
+    """Each window of the limit that the job goes by, and the most calls that were in one: sent, and accepted."""
     found: Found | None = None
     record: LoadRecord | None = None
+    page: Path | None = None
+    """The page that was written, where one was asked for."""
 
     @property
     def exit_code(self) -> int:
@@ -78,6 +84,7 @@ class LoadReport:
             "latency_ms": dict(self.latency_ms),
             "wire_ms": dict(self.wire_ms),
             "thresholds": [one.to_dict() for one in self.thresholds],
+            "windows": [dict(one) for one in self.windows],
         }
         if self.found is not None:
             held = self.found.held_per_s
@@ -86,11 +93,18 @@ class LoadReport:
                 "calls": self.found.calls,
                 "throttled": self.found.throttled,
                 "windows": [
-                    {"calls": one.calls, "above_s": round(one.low_s, 4), "most_s": round(one.high_s, 4)}
-                    for one in self.found.windows
+                    {
+                        "calls": one.calls,
+                        "above_s": round(one.low_s, 4),
+                        "most_s": round(one.high_s, 4),
+                        "accepted": most,
+                    }
+                    for one, most in zip(self.found.windows, self.found.most, strict=True)
                 ],
                 "held_per_min": None if held is None else round(held * 60, 1),
                 "held_s": round(self.found.held_s, 1),
                 "ended": self.found.ended,
             }
+        if self.page is not None:
+            told["report"] = str(self.page)
         return told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
+from bulksend.api.load_page import LoadPage
 from bulksend.api.load_report import LoadReport
 from bulksend.api.observing import Observer, Observers
 from bulksend.api.opening import Opened, load_whole, naming, open_job, secret_problems
@@ -17,10 +19,11 @@ from bulksend.api.run import JobSource, start_emulator
 from bulksend.api.signals import signals_end
 from bulksend.duration import parse_duration
 from bulksend.engine.transport import AiohttpTransport
-from bulksend.errors import DeniedError, InterruptedRunError, JobError, Problem
+from bulksend.errors import DeniedError, InterruptedRunError, JobError, Problem, RunError
 from bulksend.job.check import Row
 from bulksend.job.rows import BATCH
 from bulksend.loadtest.asking import asker
+from bulksend.loadtest.fullest import Fullest
 from bulksend.loadtest.latency import need_histograms
 from bulksend.loadtest.open_model import Stop, fire
 from bulksend.loadtest.profile import CALLS_MOST, Profile, parse_rate
@@ -70,6 +73,7 @@ async def load_test_async(
     base_url: str | None = None,
     emulate: bool = False,
     limit: int | None = None,
+    report: str | os.PathLike[str] | None = None,
     observers: Sequence[Observer] = (),
     handle_signals: bool = False,
 ) -> LoadReport:
@@ -77,11 +81,13 @@ async def load_test_async(
 
     With `find_limit`, `rate` is the highest that is tried, `duration` how long longer windows are looked for, and
     `max_429` how often the vendor may say 429. `endpoint` is by default the one that decides how fast the job is;
-    `confirm_hosts` names each host that is called for real. `observers` are called with an Event for each call, whose
-    duration counts from when it was due.
+    `confirm_hosts` names each host that is called for real. `report` is where a page of the test is written, as
+    `report_async` does for a job, also where it is stopped or fails. `observers` are called with an Event for each
+    call, whose duration counts from when it was due.
 
     Raises JobError (wrong input), GuardError (an account that a load test may not go to), PrepareError, before any
-    load; DeniedError, with the numbers as its `report`, once the vendor refuses the credentials.
+    load; with the numbers as its `report`, DeniedError once the vendor refuses the credentials, and RunError where the
+    page could not be written.
     """
     asked = _read(rate, duration, ramp_from, fail_if, max_in_flight, max_429, find_limit=find_limit)
     need_histograms()
@@ -90,6 +96,7 @@ async def load_test_async(
         stack.enter_context(naming(loaded))
         if limit is not None and limit < 1:
             raise JobError(Problem("must be at least 1", field="--limit"))
+        page = None if report is None else LoadPage(job, loaded, report)
         if not emulate:
             check_marked(loaded.accounts.values())
         opened = stack.enter_context(open_job(loaded))
@@ -110,10 +117,24 @@ async def load_test_async(
         check_confirmed((send.account for send in sends), {host.lower() for host in confirm_hosts})
         transport = await stack.enter_async_context(AiohttpTransport())
         rounds = await make_rounds(opened.renderer, sends, step, asker(loaded.provider, transport))
-        shoot = shooter(rounds, loaded.provider, transport, time.perf_counter)
         name = opened.flow.steps[step][1].name
-        test = _Test(loaded.name, name, asked, stop, [*observers])
-        return await test.run(shoot)
+        fullest = Fullest(loaded.limit(name), asked.profile.highest_per_s)
+        shoot = shooter(rounds, loaded.provider, transport, time.perf_counter, fullest.left)
+        test = _Test(loaded.name, name, asked, stop, fullest, [*observers])
+        numbers = await test.run(shoot)
+        denied = stop.reason if isinstance(stop.reason, DeniedError) else None
+        if page is not None:
+            why = None if stop.reason is None else str(stop.reason)
+            try:
+                numbers = page.written(numbers, (send.account for send in sends), why)
+            except RunError as wrong:
+                if denied is None:
+                    raise
+                denied.__cause__ = wrong
+        if denied is not None:
+            denied.report = numbers
+            raise denied
+        return numbers
 
 
 def _rows(opened: Opened, limit: int | None) -> Iterator[Sequence[Row]]:
@@ -169,8 +190,10 @@ def _read(
 class _Test:
     """One load test, from the first call to its report."""
 
-    def __init__(self, job: str, endpoint: str, asked: _Asked, stop: Stop, observers: list[Observer]) -> None:
-        self._job, self._endpoint, self._asked, self._stop = job, endpoint, asked, stop
+    def __init__(
+        self, job: str, endpoint: str, asked: _Asked, stop: Stop, fullest: Fullest, observers: list[Observer]
+    ) -> None:
+        self._job, self._endpoint, self._asked, self._stop, self._fullest = job, endpoint, asked, stop, fullest
         self._tally = Tally()
         self._chronicle = Chronicle()
         self._tell = Observers([self._chronicle, *observers])
@@ -193,11 +216,7 @@ class _Test:
                 ended=self._ended,
             )
             self._began_at += began_s - self._began_s
-        report = self._report(found)
-        if isinstance(self._stop.reason, DeniedError):
-            self._stop.reason.report = report
-            raise self._stop.reason
-        return report
+        return self._report(found)
 
     async def _search(self, shoot: Shoot) -> Found:
         asked = self._asked
@@ -226,6 +245,7 @@ class _Test:
 
     def _ended(self, shot: Shot, due_s: float) -> None:
         self._tell(event_of(shot, self._job, self._endpoint, due_s))
+        self._fullest.ended(shot)
         if isinstance(shot.outcome, Denied):
             self._stop.because(DeniedError(shot.outcome.reason))
 
@@ -261,10 +281,17 @@ class _Test:
             tally.latency.summary_ms(),
             tally.wire.summary_ms(),
             verdicts,
+            self._fullest.told(),
             found,
         )
         record = LoadRecord(
-            report.to_dict(), self._began_at, tally.timeline(), self._chronicle.history(), tally.latency.encoded()
+            report.to_dict(),
+            self._began_at,
+            tally.timeline(),
+            self._chronicle.history(),
+            tally.latency.curve_ms(),
+            tally.wire.curve_ms(),
+            tally.latency.encoded(),
         )
         return replace(report, record=record)
 

@@ -1,25 +1,21 @@
-"""A job's report as a file: what its ledger holds, gathered and written as one page."""
+"""A job's report: what its ledger holds, gathered and written as one page."""
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from bulksend.api.forecast import MARGIN_S, segment_plan
 from bulksend.api.opening import ledger_path, naming, open_ledger
+from bulksend.api.page_file import job_text, need_pictures, page_path, page_versions, write_page
 from bulksend.api.report import Report, read_segment
 from bulksend.api.run import JobSource
 from bulksend.api.state import status_async
 from bulksend.engine.rate import bucket_of
-from bulksend.errors import JobError, Problem, RunError
+from bulksend.errors import JobError
 from bulksend.job.file import load_job
 from bulksend.job.spec import Job
 from bulksend.model import JobState, Limit
@@ -29,13 +25,10 @@ from bulksend.observe.report import (
     FailedSend,
     PlanLine,
     RunFacts,
-    masked,
-    masked_tree,
     page,
     read_figures,
     read_run,
 )
-from bulksend.providers import PROVIDERS
 
 __all__ = ["ReportFile", "report_async"]
 
@@ -69,12 +62,12 @@ async def report_async(
     """
     loaded = load_job(job, variables=vars, rows_from_code=True)
     with naming(loaded):
-        if find_spec("matplotlib") is None:
-            raise JobError("a report needs matplotlib: pip install 'bulksend[report]'")
-        path = _target(loaded, output)
+        need_pictures()
+        beside = loaded.path.with_name(f"{loaded.path.stem}-report.html")
+        path = page_path(beside if output is None else output, MARK)
         summary = await status_async(job, vars=vars, ledger=ledger)
         facts = await _gather(job, loaded, summary, ledger)
-        _write(path, page(facts))
+        write_page(path, page(facts))
         return ReportFile(path, summary, len(facts.runs))
 
 
@@ -108,23 +101,11 @@ async def _gather(source: JobSource, job: Job, summary: Report, ledger: str | No
         plan=(),
         failures=[FailedSend(one.key, one.row, str(one.state), one.reason, one.status) for one in summary.failures],
         job_file=job.path.name,
-        job_text=_text(source),
-        versions={
-            "bulksend": metadata.version("bulksend"),
-            "Python": platform.python_version(),
-            "matplotlib": metadata.version("matplotlib"),
-        },
+        job_text=job_text(source),
+        versions=page_versions(),
         made_at=time.time(),
     )
     return facts if facts.drawn is None else replace(facts, plan=_plan(job, facts.drawn))
-
-
-def _text(source: JobSource) -> str:
-    """Return the job file, or the tables of a job made in code, without secrets."""
-    secrets = {name for provider in PROVIDERS.values() for name in provider.account_secrets}
-    if isinstance(source, Mapping):
-        return json.dumps(masked_tree(source, secrets), indent=2, ensure_ascii=False, default=str)
-    return masked(Path(source).read_bytes().decode("utf-8-sig"), secrets)
 
 
 def _plan(job: Job, run: RunFacts) -> list[PlanLine]:
@@ -158,40 +139,3 @@ def _plan(job: Job, run: RunFacts) -> list[PlanLine]:
         took_s = None if found is None else found.last_s - found.first_s
         lines.append(PlanLine(name, text, calls, by_limit_s, made, took_s))
     return lines
-
-
-def _target(job: Job, output: str | os.PathLike[str] | None) -> Path:
-    """Return where the report goes; JobError where something else stands there."""
-    path = job.path.with_name(f"{job.path.stem}-report.html") if output is None else Path(output).absolute()
-    if path.is_dir():
-        raise JobError(Problem("is a directory, not a file to write to", file=str(path)))
-    if path.exists() and not path.is_file():
-        raise JobError(Problem("is no file to write to", file=str(path)))  # a pipe would be waited for, or replaced
-    if path.is_symlink():
-        path = path.resolve()  # where it leads to is written, and the link stays
-    if not path.parent.is_dir():
-        raise JobError(Problem("there is no such directory", file=str(path.parent)))
-    if path.exists():
-        try:
-            with path.open("rb") as file:
-                start = file.read(len(MARK))
-        except OSError as wrong:
-            raise JobError(Problem(f"cannot be read: {wrong.strerror}", file=str(path))) from None
-        if start not in (b"", MARK.encode()):
-            raise JobError(Problem("is there already and is no report: it is not written over", file=str(path)))
-    return path
-
-
-def _write(path: Path, text: str) -> None:
-    """Put the whole file in place at once, readable by its owner only."""
-    try:
-        number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(number, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as wrong:
-        raise RunError(f"the report {path} cannot be written: {wrong.strerror}") from None

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +14,7 @@ import typer
 
 from bulksend.cli.options import BaseUrl, JobFile, Json, Limit, Vars, variables
 from bulksend.cli.printing import colour, exit_codes, print_json, say
-from bulksend.errors import BulksendError, JobError, RunError
+from bulksend.errors import BulksendError, JobError, Problem, RunError
 
 if TYPE_CHECKING:
     from bulksend.api.load_report import LoadReport
@@ -79,6 +79,15 @@ def loadtest(
         Path | None,
         typer.Option("--history", metavar="FILE", help="Write the test over time to FILE (JSON).", show_default=False),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Write one HTML page about the test to FILE, also where it fails.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a job's calls at a rate, each when it is due, whatever the replies do.
@@ -86,15 +95,16 @@ def loadtest(
     Latency counts from when a call was due. Nothing is retried, and the job's ledger is not touched. Only this machine
     is called, or an account that is marked with sandbox = true and named with --confirm-host. Exit code 99: a
     threshold failed; 3: no limit was settled. --find-limit takes the vendor to count in sliding windows; of one that
-    turns out to count otherwise (in fixed windows, say), no limit is told.
+    turns out to count otherwise (in fixed windows, say), no limit is told. --report needs bulksend[report].
 
     Example: bulksend loadtest spring-sale.toml --rate 6000/min --duration 2m --emulate --fail-if "p99 > 500ms"
     """
     from bulksend.api.blocking import load_test
 
     with exit_codes(job.name, as_json=False), _told_as_json(job.name, as_json=as_json):
+        _check_files(out, history, report)
         try:
-            report = load_test(
+            done = load_test(
                 job,
                 rate=rate,
                 duration=duration,
@@ -109,20 +119,39 @@ def loadtest(
                 base_url=base_url,
                 emulate=emulate,
                 limit=limit,
+                report=report,
                 handle_signals=True,
             )
+        except BulksendError as wrong:
+            _write_what_there_is(wrong.report, out, history)
+            raise
         except (asyncio.CancelledError, KeyboardInterrupt):
             say("error: stopped at once")
             sys.stdout.flush()
             os._exit(75)
-        _write(report, out, history)
-        for line in _lines(report):
+        _write(done, out, history)
+        for line in _lines(done):
             say(line)
         if as_json:
-            print_json(report.to_dict())
+            print_json(done.to_dict())
         elif find_limit and out is None:
-            typer.echo(report.limits_table, nl=False)
-        raise typer.Exit(report.exit_code)
+            typer.echo(done.limits_table, nl=False)
+        raise typer.Exit(done.exit_code)
+
+
+def _check_files(*files: Path | None) -> None:
+    named = [one.absolute() for one in files if one is not None]
+    if len(set(named)) < len(named):
+        raise JobError(Problem("--out, --history and --report must name different files"))
+
+
+def _write_what_there_is(report: object, out: Path | None, history: Path | None) -> None:
+    """Write the files of a test that ended in an error; that one cannot be written either is not what is told."""
+    from bulksend.api.load_report import LoadReport
+
+    if isinstance(report, LoadReport):
+        with suppress(RunError):
+            _write(report, out, history)
 
 
 @contextmanager
@@ -176,6 +205,8 @@ def _lines(report: LoadReport) -> Iterator[str]:
         yield f"  {number:>10,} {reason}"
     if report.found is not None:
         yield from _search_lines(report)
+    if report.page is not None:
+        yield f"  report      {report.page}"
     for verdict in report.thresholds:
         word = colour("failed", "red", stream_is_tty=sys.stderr.isatty()) if verdict.failed else "passed"
         yield f"  {word}      {verdict.text}: {verdict.said}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bulksend.loadtest.trial import Mark, roundest
 from bulksend.model import Window
 
-__all__ = ["ROUGH", "Bracket", "are_explained", "is_passed"]
+__all__ = ["ROUGH", "Bracket", "are_explained", "is_passed", "most_accepted"]
 
 PRECISE = 0.015
 """How wide the bracket of a period may be, as a share of it."""
@@ -51,6 +51,17 @@ def is_passed(bracket: Bracket, admitted: Sequence[Mark]) -> bool:
         done_s.append(latest_s)
     later = zip(admitted, done_s[bracket.calls :], strict=False)
     return any(done - mark.sent_s < bracket.low_s for mark, done in later)
+
+
+def most_accepted(bracket: Bracket, admitted: Sequence[Mark]) -> int:
+    """Return how many accepted calls were surely counted within its shortest period, at most: the proof of a window."""
+    most, first, latest_s = 0, 0, 0.0
+    for number, mark in enumerate(admitted):
+        latest_s = max(latest_s, mark.done_s)
+        while latest_s - admitted[first].sent_s >= bracket.low_s and first < number:
+            first += 1
+        most = max(most, number + 1 - first)
+    return most
 
 
 def are_explained(refused: Sequence[Mark], windows: Sequence[Bracket], admitted: Sequence[Mark]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ __all__ = ["HOW_TO_INSTALL", "Histogram", "need_histograms"]
 HOW_TO_INSTALL = "a load test needs hdrhistogram, which is not installed: pip install 'bulksend[loadtest]'"
 UNIT_S = 10e-6
 MOST_S = 3600.0
+LISTED = (0.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 
 
 def need_histograms() -> ModuleType:
@@ -64,6 +66,19 @@ class Histogram:
         told = {f"p{percent:g}": self.percentile_ms(percent) for percent in (50.0, 90.0, 99.0, 99.9)}
         mean_s = self.mean_s
         return {**told, "max": self.percentile_ms(100.0), "mean": None if mean_s is None else round(mean_s * 1000, 2)}
+
+    def curve_ms(self) -> list[tuple[float, float]]:
+        """Return percentiles and their latencies, from 0 to 100, so close together that they can be drawn.
+
+        Each halving of the rest is five steps, as far as there are calls to tell apart: never more than 150 points.
+        """
+        if not self.count:
+            return []
+        halvings = math.ceil(math.log2(self.count))
+        steps = [100 * (1 - 0.5**number * (1 - part / 10)) for number in range(halvings) for part in range(5)]
+        asked = sorted({*steps, *LISTED, 100.0})
+        values = self._counts.get_percentile_to_value_dict(asked)
+        return [(percent, round(values[percent] * UNIT_S * 1000, 2)) for percent in asked]
 
     def encoded(self) -> str:
         """Return the whole histogram in HdrHistogram's own portable form (V2, compressed, base 64); unit 10 µs."""

@@ -39,6 +39,11 @@ class Profile:
         # A rounding error in the product must not add a call at the very end.
         return math.ceil((begin + self.rate_per_s) / 2 * self.duration_s - 1e-9)
 
+    @property
+    def highest_per_s(self) -> float:
+        """Return the rate where it is highest."""
+        return max(self.rate_per_s, self.from_per_s or 0.0)
+
     def due_s(self, number: int) -> float:
         """Return when a call is due, in seconds after the start; the first has the number 0."""
         if number == 0:

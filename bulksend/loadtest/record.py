@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from bulksend.loadtest.tally import Timeline
 from bulksend.observe.chronicle import History
+from bulksend.observe.timeline import Timeline
 
 __all__ = ["LoadRecord"]
 
@@ -21,5 +21,8 @@ class LoadRecord(msgspec.Struct, frozen=True):
     timeline: Timeline
     history: History
     """Latencies in it count from when the calls were due."""
+    since_due_ms: list[tuple[float, float]]
+    """The calls' latencies by percentile, so many points that they can be drawn; the next from when they left."""
+    since_left_ms: list[tuple[float, float]]
     latency_hdr: str
     """Of all calls, from when they were due: HdrHistogram's own form (V2, compressed, base 64); its unit is 10 µs."""

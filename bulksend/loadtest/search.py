@@ -36,7 +36,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bulksend.loadtest.bracket import ROUGH, Bracket, are_explained, is_passed
+from bulksend.loadtest.bracket import ROUGH, Bracket, are_explained, is_passed, most_accepted
 from bulksend.loadtest.trial import DOUBLE_EVERY, Mark, Trial, Within
 from bulksend.model import Limit
 
@@ -84,6 +84,8 @@ class Found:
     """The rate that was held to the end without a 429."""
     held_s: float = 0.0
     ended: str | None = None
+    most: tuple[int, ...] = ()
+    """How many calls were surely accepted within the shortest period that each window may have, at most."""
 
     @property
     def limit(self) -> Limit | None:
@@ -126,7 +128,8 @@ class LimitSearch:
     def found(self) -> Found:
         """Return what is known so far."""
         rate, held_s = self._held or (None, 0.0)
-        return Found(tuple(self._windows), self._calls, self._throttled, rate, held_s, self._ended)
+        most = tuple(most_accepted(one, self._admitted) for one in self._windows)
+        return Found(tuple(self._windows), self._calls, self._throttled, rate, held_s, self._ended, most)
 
     def trials(self) -> Trials:
         """Yield trials until the limit is known; each is answered with its marks, in the order of sending."""

@@ -32,6 +32,8 @@ class Shot:
     status: int | None = None
     key: str = ""
     row: int = 0
+    account: str = ""
+    """What tells accounts apart at the vendor, each of which has a limit of its own."""
 
 
 Shoot = Callable[[int], Awaitable[Shot]]
@@ -55,8 +57,17 @@ def outcome_name(outcome: Outcome) -> str:
             return "accepted"  # a vendor that is still at work on it has taken the call
 
 
-def shooter(rounds: Sequence[Round], provider: Provider, transport: Transport, clock: Callable[[], float]) -> Shoot:
-    """Return what makes the calls, over and over from the first; no limiter, no repeat, no ledger."""
+def shooter(
+    rounds: Sequence[Round],
+    provider: Provider,
+    transport: Transport,
+    clock: Callable[[], float],
+    left: Callable[[str, float], None] = lambda _account, _at_s: None,
+) -> Shoot:
+    """Return what makes the calls, over and over from the first; no limiter, no repeat, no ledger.
+
+    `left` is told the account and the time as each call leaves.
+    """
 
     async def shoot(number: int) -> Shot:
         one = rounds[number % len(rounds)]
@@ -65,6 +76,7 @@ def shooter(rounds: Sequence[Round], provider: Provider, transport: Transport, c
         async def leave() -> None:
             nonlocal left_s
             left_s = clock()
+            left(one.send.account.identity, left_s)
 
         result = await transport.send(one.call, leave)
         done_s = clock()
@@ -77,7 +89,7 @@ def shooter(rounds: Sequence[Round], provider: Provider, transport: Transport, c
         else:
             status = result.status
             outcome = provider.read(one.step, result, repeats=0)
-        return Shot(left_s, done_s, outcome, status, one.send.key, one.send.row)
+        return Shot(left_s, done_s, outcome, status, one.send.key, one.send.row, one.send.account.identity)
 
     return shoot
 

@@ -10,7 +10,10 @@ from typing import Any, Self
 
 import pytest
 
+from bulksend.observe.chronicle import SlowCall
 from bulksend.observe.report import FailedSend, page
+from bulksend.observe.report.load import load_page
+from tests.observe.load_facts import SEARCH, load_facts, tally
 from tests.observe.report_facts import EVIL, facts, run
 
 FLAGS = [
@@ -53,17 +56,47 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a report with everything in it that can be wide, or markup."""
+def of_job() -> str:
+    """Return a report with everything in it that can be wide, or markup."""
     full = run(240, names=("insider.launch", "stream.campaign.create"), text=LONG)
     failures = [
         FailedSend(EVIL, 1, "rejected", f"<script>alert(1)</script>{LONG}", 400),
         FailedSend(LONG, 2, "unknown", LONG, 0),
     ]
-    made = facts(run(), full, job=LONG, failures=failures, job_text=f"{EVIL}\n{LONG * 5}", holder=LONG)
+    return page(facts(run(), full, job=LONG, failures=failures, job_text=f"{EVIL}\n{LONG * 5}", holder=LONG))
+
+
+def of_load_test() -> str:
+    """Return the page of a load test, likewise."""
+    figures = {
+        **SEARCH,
+        "job": LONG,
+        "state": "unsettled",
+        "limits": {"insider.launch": LONG},
+        "search": {**SEARCH["search"], "ended": LONG},
+        "statuses": {LONG: 7},
+        "reasons": {LONG: 7, EVIL: 1},
+        "thresholds": [{"fail_if": LONG, "failed": True, "was": LONG}],
+        "windows": [{"window": "100000000/min", "allowed": 10**8, "sent": 10**8, "accepted": 10**8}],
+    }
+    slow = [SlowCall(1.0, LONG, 10**7, "stream.campaign.create")]
+    more = {"why": LONG, "slowest": slow, "limits_table": LONG, "hosts": [LONG], "job_text": LONG * 5}
+    return load_page(load_facts(tally(240.0), figures=figures, **more))
+
+
+PAGES = {"job": (of_job, 6, "#failed"), "load": (of_load_test, 4, "#outcomes")}
+"""How each is made, how many pictures it has, and where what others wrote stands."""
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory, kind: str) -> Path:
     path = tmp_path_factory.mktemp("browser") / "report.html"
-    path.write_text(page(made), "utf-8")
+    path.write_text(PAGES[kind][0](), "utf-8")
     return path
 
 
@@ -121,21 +154,21 @@ def test_it_is_no_wider_than_the_window(shown: Shown) -> None:
     assert shown.ask(too_wide) == 0
 
 
-def test_every_picture_can_be_seen(shown: Shown) -> None:
+def test_every_picture_can_be_seen(shown: Shown, kind: str) -> None:
     sizes = shown.ask(
         """[...document.querySelectorAll('svg')].map(one =>
             [one.getBoundingClientRect().width, one.querySelectorAll('path').length])"""
     )
-    assert len(sizes) == 6
+    assert len(sizes) == PAGES[kind][1]
     assert all(width > 250 and paths > 3 for width, paths in sizes)
     unseen = """[...document.querySelectorAll('svg text')].filter(one =>
         one.getBoundingClientRect().height < 7 || getComputedStyle(one).fill === 'rgba(0, 0, 0, 0)').length"""
     assert shown.ask(unseen) == 0
 
 
-def test_what_others_wrote_has_made_no_element(shown: Shown) -> None:
+def test_what_others_wrote_has_made_no_element(shown: Shown, kind: str) -> None:
     assert shown.ask("document.querySelectorAll('img, script').length") == 0
-    assert EVIL in shown.ask("document.querySelector('#failed').textContent")
+    assert EVIL in shown.ask(f"document.querySelector('{PAGES[kind][2]}').textContent")
 
 
 INK = "getComputedStyle(document.querySelector('svg text')).fill"

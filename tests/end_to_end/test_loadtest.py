@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -20,7 +22,11 @@ import pytest
 
 import bulksend
 from bulksend.model import Limit
+from bulksend.observe.report import MARK
+from bulksend.observe.report.load import LOAD_MARK
+from bulksend.observe.report.words import ms
 from tests.end_to_end.vendor import Done, JobFolder, Vendor, finish
+from tests.observe.test_report import Reader
 
 
 def load(folder: JobFolder, *arguments: str) -> Done:
@@ -40,7 +46,7 @@ def test_a_load_test_tells_what_it_did(tmp_path: Path) -> None:
         before = set(tmp_path.iterdir())
         done = load(
             folder, "--rate", "100/s", "--duration", "1s", "--fail-if", "429 > 0", "--fail-if", "p50 > 20 s",
-            "--history", "load.json",
+            "--history", "load.json", "--report", "load.html",
         )  # fmt: skip
         stats = vendor.stats()
     assert done.code == 99, done.err
@@ -54,7 +60,7 @@ def test_a_load_test_tells_what_it_did(tmp_path: Path) -> None:
     assert "failed      429 > 0: 50" in done.err
     assert "passed      p50 > 20 s" in done.err
     # No ledger, nothing but what was asked for.
-    assert set(tmp_path.iterdir()) - before == {tmp_path / "load.json"}
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "load.json", tmp_path / "load.html"}
     record = json.loads((tmp_path / "load.json").read_text("utf-8"))
     assert record["summary"] == data
     line = record["timeline"]
@@ -65,6 +71,82 @@ def test_a_load_test_tells_what_it_did(tmp_path: Path) -> None:
     assert sum(record["history"]["endpoints"]["insider.launch"]["calls"]) == 100
     histogram = pytest.importorskip("hdrh.histogram").HdrHistogram.decode(record["latency_hdr"])
     assert histogram.get_total_count() == 100
+    assert data["windows"] == [{"window": "6000/min", "allowed": 6000, "sent": 100, "accepted": 50}]
+    assert data["report"] == str(tmp_path / "load.html")
+    assert_page(tmp_path / "load.html", data)
+    assert vendor.token not in (tmp_path / "load.html").read_text("utf-8")
+
+
+def assert_page(path: Path, data: dict[str, Any]) -> None:
+    """The page has the numbers of the summary, is its owner's only, and holds no secret."""
+    text = path.read_text("utf-8")
+    read = Reader(text)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "1 of 2 thresholds failed: <b>429 &gt; 0</b> (50)." in text
+    assert "Asked for: 6,000/min for 1.0 s. 100 of 100 calls were sent" in text
+    assert read.of["thresholds"][1:] == [
+        ["429 > 0", "50", "failed"],
+        ["p50 > 20 s", data["thresholds"][1]["was"], "met"],
+    ]
+    assert ["429", "50"] in read.of["outcomes"]
+    assert ["6000/min", "6,000", "100", "50"] in read.of["proof"]
+    (p99,) = [row for row in read.of["latency"] if row[0] == "p99"]
+    assert p99[1] == ms(data["latency_ms"]["p99"])
+    assert {row[0] for row in read.of["slowest"][1:]} <= {f"{one:05}" for one in range(1, 8)}
+    assert text.count("<svg") == 4
+    assert 'token = "env:•••"' in html.unescape(text)
+    assert "INSIDER_TOKEN" not in text
+    assert list(path.parent.glob(".load*")) == []
+
+
+def test_the_page_is_looked_to_before_the_first_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Vendor() as vendor:
+        folder = JobFolder(tmp_path, vendor)
+        monkeypatch.setenv("INSIDER_TOKEN", vendor.token)
+        (tmp_path / "job-report.html").write_text(f"{MARK}\n<html>", "utf-8")
+        for name, about in (
+            ("job.toml", "not written over"),
+            ("stores.csv", "not written over"),
+            ("job-report.html", "not written over"),  # a job's report
+            (".", "is a directory"),
+            ("nowhere/load.html", "no such directory"),
+        ):
+            path = tmp_path / name
+            before = path.read_bytes() if path.is_file() else b""
+            with pytest.raises(bulksend.JobError, match=about):
+                bulksend.load_test(folder.file, rate="10/s", duration="0.2s", report=path)
+            assert (path.read_bytes() if path.is_file() else b"") == before
+        done = load(folder, "--rate", "10/s", "--history", "load.html", "--report", "load.html")
+        assert (done.code, "different files" in done.err) == (2, True)
+        assert vendor.stats()["calls"] == vendor.stats("insider.create")["calls"] == 0
+
+
+def test_the_page_of_a_search_that_is_not_settled_and_one_in_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Vendor("--limit", "insider.launch=30/60s") as vendor:
+        folder = JobFolder(tmp_path, vendor)
+        monkeypatch.setenv("INSIDER_TOKEN", vendor.token)
+        path = tmp_path / "load.html"
+        path.write_text(f"{LOAD_MARK} of an earlier test", "utf-8")
+        asked: dict[str, Any] = {"rate": "100/s", "ramp_from": "100/s", "duration": "0.2s", "report": path}
+        report = bulksend.load_test(folder.file, find_limit=True, max_429=1, **asked)
+        assert (report.state, report.exit_code, report.page) == ("unsettled", 3, path)
+        text = path.read_text("utf-8")
+        assert "No limit is told: the budget of 1 refused calls is spent." in text
+        assert "<h2>The measured limit</h2>" in text
+        assert ["429", str(report.outcomes["throttled"])] in Reader(text).of["outcomes"]
+        monkeypatch.setattr("bulksend.api.load_page.load_page", broken)
+        with pytest.raises(bulksend.RunError, match="cannot be drawn") as wrong:
+            bulksend.load_test(folder.file, **asked)
+        assert isinstance(wrong.value.report, bulksend.LoadReport), "the numbers are not lost"
+        assert path.read_text("utf-8") == text
+        assert report.record is not None
+        assert report.record.summary["report"] == str(path)
+
+
+def broken(_: object) -> str:
+    raise ValueError("no ink")
 
 
 def test_a_second_test_of_the_same_job_makes_a_campaign_of_its_own(tmp_path: Path) -> None:
@@ -183,7 +265,8 @@ def test_neither_a_redirect_nor_a_proxy_of_the_environment_leads_elsewhere(
 def test_ctrl_c_ends_it_in_good_order_with_the_numbers(tmp_path: Path) -> None:
     with Vendor("--latency", "300ms") as vendor:
         folder = JobFolder(tmp_path, vendor)
-        process = folder.start("loadtest", "job.toml", "--json", "--rate", "50/s", "--duration", "1h")
+        asked = ("--rate", "50/s", "--duration", "1h", "--report", "load.html")
+        process = folder.start("loadtest", "job.toml", "--json", *asked)
         vendor.wait_for_launches(20)
         process.send_signal(signal.SIGINT)
         done = finish(process)
@@ -194,16 +277,30 @@ def test_ctrl_c_ends_it_in_good_order_with_the_numbers(tmp_path: Path) -> None:
     assert data["state"] == "stopped"
     assert data["outcomes"]["unknown"] == 0  # those under way were waited for
     assert 20 <= data["calls"]["sent"] == stats["calls"] < 5000
+    text = (tmp_path / "load.html").read_text("utf-8")
+    assert "Stopped: stopped by SIGINT." in text
+    assert f"{data['calls']['sent']} of {data['calls']['planned']} calls were sent" in text
 
 
 def test_refused_credentials_end_it(tmp_path: Path) -> None:
     with Vendor() as vendor:
         folder = JobFolder(tmp_path, vendor)
         folder.env["INSIDER_TOKEN"] = "wrong"
-        done = load(folder, "--rate", "50/s", "--duration", "1m")
+        done = load(folder, "--rate", "50/s", "--duration", "1m", "--report", "load.html")
         assert done.code == 1
         assert "credentials" in done.err
         assert vendor.stats()["calls"] == 0
+        assert not (tmp_path / "load.html").exists()
+        # Without a campaign to be made first, it is a call of the test that is refused: that has numbers, and a page.
+        folder.edit('[create]\ntitle = "sale"\nlanguage = "en_GB"\n', "")
+        folder.edit("[launch]\n", "[launch]\ncampaign_id = 25696\n")
+        done = load(folder, "--rate", "50/s", "--duration", "1m", "--report", "load.html", "--history", "load.json")
+        assert (done.code, done.json["state"]) == (1, "incomplete"), done.err
+        assert "credentials" in done.err
+        text = (tmp_path / "load.html").read_text("utf-8")
+        assert "Stopped:" in text
+        assert f"{done.json['calls']['sent']} of {done.json['calls']['planned']} calls were sent" in text
+        assert json.loads((tmp_path / "load.json").read_text("utf-8"))["summary"]["report"] == done.json["report"]
 
 
 @contextmanager

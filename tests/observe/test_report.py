@@ -256,7 +256,7 @@ def test_every_picture_has_its_numbers_and_its_text() -> None:
 def test_a_line_has_a_gap_where_nothing_was_answered() -> None:
     def pieces(silent: range) -> int:
         one = endpoint(20, silent=silent)
-        drawing = plots.latencies("x", "y", 1.0, 20.0, one.p50_ms, one.p99_ms)
+        drawing = plots.latencies("x", "y", 1.0, 20.0, {"p50": one.p50_ms, "p99": one.p99_ms})
         lines = re.findall(r'<path d="([^"]*)"[^>]*stroke: var\(--p50\)', drawing)
         return sum(line.count("M") for line in lines)
 
@@ -266,7 +266,7 @@ def test_a_line_has_a_gap_where_nothing_was_answered() -> None:
 
 def test_a_point_alone_is_seen() -> None:
     alone: list[float | None] = [None, 5.0, None, None]
-    assert "var(--p99)" in plots.latencies("x", "y", 1.0, 4.0, alone, alone).partition("<use")[2]
+    assert "var(--p99)" in plots.latencies("x", "y", 1.0, 4.0, {"p50": alone, "p99": alone}).partition("<use")[2]
 
 
 def test_the_axes_of_rates_begin_at_zero() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bulksend.observe.report.facts import Facts
+from bulksend.observe.report.tiles import Tile, bar, opening, tiles
 from bulksend.observe.report.words import NONE, at, clipped, esc, number, share, span, times
 
 __all__ = ["headline", "verdict"]
@@ -23,32 +24,25 @@ def headline(facts: Facts) -> str:
     drawn = facts.drawn
     took_s = figures.elapsed_s or (drawn.took_s if drawn is not None else 0.0)
     is_of_now = facts.is_running and drawn is not None and drawn.state == "running"
-    tiles = []
+    shown = []
     if facts.total:
-        tiles += [
-            ("accepted", number(facts.accepted), _of(facts.accepted, facts.total), "accepted"),
-            ("rejected", number(facts.rejected), _of(facts.rejected, facts.total), "rejected"),
-            ("unknown", number(facts.unknown), _of(facts.unknown, facts.total), "unknown"),
-            ("pending", number(facts.pending), _of(facts.pending, facts.total), ""),
+        shown += [
+            Tile(name, number(count), share(count / facts.total), name if name != "pending" else "")
+            for name, _, count in _counts(facts)
         ]
-    tiles.append(
-        ("duration", span(took_s) if took_s else NONE, "so far" if is_of_now else "the last run with calls", "")
+    shown.append(
+        Tile("duration", span(took_s) if took_s else NONE, "so far" if is_of_now else "the last run with calls")
     )
     if figures.rate_per_min is not None:
-        tiles.append(("sends a minute", times(figures.rate_per_min), "settled, from first call to last reply", ""))
+        shown.append(Tile("sends a minute", times(figures.rate_per_min), "settled, from first call to last reply"))
     if busiest is not None:
-        tiles.append(("of the limit", share(busiest[1].utilization), f"{busiest[0]}, {busiest[1].limit}", ""))
-    said = "".join(
-        f'<div class="tile {tint}"><b>{esc(value)}</b><span>{esc(name)}</span><small>{esc(note)}</small></div>'
-        for name, value, note, tint in tiles
-    )
+        shown.append(Tile("of the limit", share(busiest[1].utilization), f"{busiest[0]}, {busiest[1].limit}"))
     rows = f", {number(facts.rows)} rows" if facts.rows and facts.rows != facts.total else ""
     parts = [
-        f"<h1>{clipped(facts.job)}</h1>",
-        f'<p class="state {esc(facts.state)}">{esc(STATES.get(facts.state, facts.state))}</p>',
+        opening(facts.job, facts.state, STATES.get(facts.state, facts.state)),
         f"<p>{verdict(facts)}</p>",
-        _bar(facts),
-        f"<div class=tiles>{said}</div>",
+        bar(_counts(facts)) if facts.total else "",
+        tiles(shown),
         f"<p class=note>{esc(facts.provider)}{rows}"
         + (f"; finished {esc(at(facts.finished_at))}" if facts.finished_at is not None else "")
         + f"; last run began {esc(at(facts.started_at))}"
@@ -56,6 +50,10 @@ def headline(facts: Facts) -> str:
         + "</p>",
     ]
     return f"<header>{''.join(parts)}</header>"
+
+
+def _counts(facts: Facts) -> list[tuple[str, str, int]]:
+    return [(name, name, getattr(facts, name)) for name in ("accepted", "rejected", "unknown", "pending")]
 
 
 def verdict(facts: Facts) -> str:
@@ -100,17 +98,3 @@ def _segment(segment: dict[str, object]) -> str:
         return ""
     done = "" if segment.get("applied") else "to be "
     return f"Segment {clipped(name, 80)}: {number(added)} {done}added, {number(removed)} {done}removed."
-
-
-def _bar(facts: Facts) -> str:
-    """Return the outcomes as one bar; every one that there is can be seen."""
-    if not facts.total:
-        return ""
-    counts = [(name, getattr(facts, name)) for name in ("accepted", "rejected", "unknown", "pending")]
-    said = ", ".join(f"{number(count)} {name}" for name, count in counts)
-    parts = "".join(f'<i style="flex:{count} 0 3px;background:var(--{name})"></i>' for name, count in counts if count)
-    return f'<div class=bar role="img" aria-label="{esc(said)}">{parts}</div>'
-
-
-def _of(count: int, total: int) -> str:
-    return share(count / total)

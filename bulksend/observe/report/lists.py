@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from bulksend.observe.report.facts import EndpointFigures, Facts, RunFacts
+from bulksend.observe.chronicle import SlowCall
+from bulksend.observe.report.facts import EndpointFigures, Facts
 from bulksend.observe.report.tables import key, section, table
 from bulksend.observe.report.words import NONE, at, clipped, esc, ms, number, share, span, times
 
@@ -13,21 +14,20 @@ __all__ = ["answers", "failed", "made", "plan", "proof", "runs", "segment", "slo
 KEY_MOST = 120
 
 
-def why_not(run: RunFacts) -> str:
-    """Return the reasons for what was not accepted."""
-    if not run.history.reasons:
-        return ""
+def why_not(reasons: Mapping[str, int]) -> str:
+    """Return the reasons for what was not accepted, which name the outcome first."""
     rows = [
         [esc(outcome), clipped(reason), number(count)]
-        for name, count in run.history.reasons.items()
+        for name, count in reasons.items()
         for outcome, _, reason in [name.partition(": ") if ": " in name else ("other", "", "other reasons")]
     ]
-    return "<h3>Why sends were not accepted, in this run</h3>" + table(["outcome", "reason", "sends"], rows, texts=2)
+    title = "<h3>Why sends were not accepted, in this run</h3>"
+    return title + table(["outcome", "reason", "sends"], rows, texts=2) if rows else ""
 
 
-def answers(run: RunFacts) -> str:
+def answers(statuses: Mapping[str, int]) -> str:
     """Return how often each status was answered."""
-    rows = [[clipped(name), number(count)] for name, count in run.history.statuses.items()]
+    rows = [[clipped(name), number(count)] for name, count in statuses.items()]
     title = "<h3>Calls by answer</h3>"
     return title + table(["HTTP status, or why there was none", "calls"], rows) if rows else ""
 
@@ -106,7 +106,7 @@ def _endpoint(name: str, one: EndpointFigures) -> list[str]:
     return [esc(name), esc(one.limit), *figures]
 
 
-def slowest(run: RunFacts) -> str:
+def slowest(calls: Sequence[SlowCall], *, note: str = "") -> str:
     """Return the slowest answers."""
     rows = [
         [
@@ -116,10 +116,10 @@ def slowest(run: RunFacts) -> str:
             str(one.row or NONE),
             ms(1000 * one.duration_s),
         ]
-        for one in run.history.slowest
+        for one in calls
     ]
     listed = table(["key", "endpoint", "row", "took"], rows, texts=2, kind="wide")
-    return section("slowest", "Slowest answers", listed) if rows else ""
+    return section("slowest", "Slowest answers", note, listed) if rows else ""
 
 
 def failed(facts: Facts) -> str:

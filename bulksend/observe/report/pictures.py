@@ -5,9 +5,10 @@ from __future__ import annotations
 from bulksend.model import Limit
 from bulksend.observe.chronicle import EndpointHistory
 from bulksend.observe.report import plots
-from bulksend.observe.report.axis import Axis, axis_of, unit_of
+from bulksend.observe.report.axis import Axis, axis_of
 from bulksend.observe.report.facts import SETTLED, RunFacts
-from bulksend.observe.report.tables import figure, legend, numbers, section
+from bulksend.observe.report.figures import latency_figure, since_when, stacked_figure, step_rows
+from bulksend.observe.report.tables import figure, grid, legend, numbers, section
 from bulksend.observe.report.words import esc, ms, number, span, times
 
 __all__ = ["outcomes", "over_time"]
@@ -24,7 +25,7 @@ def over_time(run: RunFacts) -> str:
         drawn.append(_rates(run, name, endpoint))
         if any(ms is not None for ms in endpoint.p50_ms):
             drawn.append(_latencies(run, name, endpoint))
-    return section("calls", "Calls and answers over time", *_left_out(run), _grid(drawn))
+    return section("calls", "Calls and answers over time", *_left_out(run), grid(drawn))
 
 
 def outcomes(run: RunFacts) -> str:
@@ -36,19 +37,19 @@ def outcomes(run: RunFacts) -> str:
     axis = axis_of(len(history.accepted), history.slot_s, run.covered_s, total / max(run.covered_s, 1.0))
     counts = {name: getattr(history, name) for name in SETTLED}
     told = ", ".join(f"{number(run.settled(name))} {name}" for name in SETTLED)
-    drawing = plots.stacked(
-        "outcomes", f"Settled sends per minute, over {span(run.covered_s)}: {told}.", axis, counts, SETTLED
-    )
-    data = numbers(
-        [_from(axis), *SETTLED],
-        _rows(axis, *(axis.totals(one) for one in counts.values())),
-        note=f"Sends in each step of {span(axis.step_s)}.",
-    )
-    entries = [(name, f"{name} {number(run.settled(name))}") for name in SETTLED if run.settled(name)]
-    shown = [figure("Settled sends per minute", drawing, legend(entries), data)]
+    shown = [
+        stacked_figure(
+            "Settled sends per minute",
+            "outcomes",
+            f"Settled sends per minute, over {span(run.covered_s)}: {told}.",
+            axis,
+            {name: (name, one) for name, one in counts.items()},
+            things="sends",
+        )
+    ]
     if history.reasons_over_time:
         shown.append(_reasons(run, axis))
-    return _grid(shown)
+    return grid(shown)
 
 
 def _reasons(run: RunFacts, axis: Axis) -> str:
@@ -62,8 +63,8 @@ def _reasons(run: RunFacts, axis: Axis) -> str:
         (colour, f"{name[:80]}{'…' * (len(name) > 80)}: {total:,}")
         for colour, (name, total) in zip(colours, totals.items(), strict=True)
     ]
-    heads = [_from(axis), *(name[:60] for name in counts)]
-    data = numbers(heads, _rows(axis, *(axis.totals(one) for one in counts.values())))
+    heads = [since_when(axis), *(name[:60] for name in counts)]
+    data = numbers(heads, step_rows(axis, *(axis.totals(one) for one in counts.values())))
     return figure("Not accepted, per minute, by reason", drawing, legend(entries), data)
 
 
@@ -81,28 +82,25 @@ def _rates(run: RunFacts, name: str, endpoint: EndpointHistory) -> str:
     entries += [("limit", words)] if limit is not None else []
     per_min = [f"{rate:,.1f}" for rate in axis.rates_per_min(endpoint.calls)]
     counts = (axis.totals(endpoint.calls), axis.totals(endpoint.throttled))
-    rows = [[*row, rate] for row, rate in zip(_rows(axis, *counts), per_min, strict=True)]
+    rows = [[*row, rate] for row, rate in zip(step_rows(axis, *counts), per_min, strict=True)]
     title = f"{name}: calls against the limit"
-    return figure(title, drawing, legend(entries), numbers([_from(axis), "calls", "told to wait", "per minute"], rows))
+    return figure(
+        title, drawing, legend(entries), numbers([since_when(axis), "calls", "told to wait", "per minute"], rows)
+    )
 
 
 def _latencies(run: RunFacts, name: str, endpoint: EndpointHistory) -> str:
     figures = run.figures.endpoints.get(name)
     whole = "" if figures is None else f"; in all p50 {ms(figures.p50_ms)}, p99 {ms(figures.p99_ms)}"
-    label = f"Time to answer of {name} over {span(run.covered_s)}, median and 99th percentile{whole}."
-    drawing = plots.latencies(
-        f"latency-{name}", label, run.history.slot_s, run.covered_s, endpoint.p50_ms, endpoint.p99_ms
+    return latency_figure(
+        f"{name}: how long answers took",
+        f"latency-{name}",
+        f"Time to answer of {name} over {span(run.covered_s)}, median and 99th percentile{whole}.",
+        run.history.slot_s,
+        run.covered_s,
+        {"p50": endpoint.p50_ms, "p99": endpoint.p99_ms},
+        [("p50", "half of the answers came within (p50)"), ("p99", "99 of 100 came within (p99)")],
     )
-    entries = [("p50", "half of the answers came within (p50)"), ("p99", "99 of 100 came within (p99)")]
-    per_unit, unit = unit_of(run.covered_s)
-    rows = [
-        [f"{at * run.history.slot_s / per_unit:,.4g}", ms(p50), ms(p99)]
-        for at, (p50, p99) in enumerate(zip(endpoint.p50_ms, endpoint.p99_ms, strict=True))
-        if p50 is not None
-    ]
-    note = f"In each {span(run.history.slot_s)}; a line is missing where nothing was answered."
-    data = numbers([f"from ({unit})", "p50", "p99"], rows, note=note)
-    return figure(f"{name}: how long answers took", drawing, legend(entries), data)
 
 
 def _limit(run: RunFacts, name: str, endpoint: EndpointHistory) -> tuple[float | None, str]:
@@ -135,17 +133,3 @@ def _left_out(run: RunFacts) -> list[str]:
     if others:
         said.append(f"Without a picture, for their few calls: {', '.join(others)}.")
     return [f"<p class=note>{one}</p>" for one in said]
-
-
-def _from(axis: Axis) -> str:
-    return f"from ({unit_of(axis.edges_s[-1])[1]})"
-
-
-def _rows(axis: Axis, *columns: list[int]) -> list[list[str]]:
-    per_unit, _ = unit_of(axis.edges_s[-1])
-    starts = [f"{start / per_unit:,.4g}" for start in axis.edges_s[:-1]]
-    return [[start, *(number(one) for one in row)] for start, *row in zip(starts, *columns, strict=True)]
-
-
-def _grid(figures: list[str]) -> str:
-    return f"<div class=grid>{''.join(figures)}</div>" if figures else ""

@@ -11,7 +11,10 @@ __all__ = ["COLOURS", "fit_in"]
 COLOURS = {
     name: f"#0{number:x}0{number:x}d{number:x}"
     for number, name in enumerate(
-        ("ink", "grid", "calls", "limit", "told", "p50", "p99", "accepted", "rejected", "unknown")
+        (
+            *("ink", "grid", "calls", "limit", "told", "p50", "p99", "accepted", "rejected", "unknown"),
+            *("p90", "max", "replies", "unsent", "dropped"),
+        )
     )
 } | {f"reason{number}": f"#0a{number}0e{number}" for number in range(6)}
 """Stand-ins, by the name of the CSS variable that each becomes."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from bulksend.observe.report.words import esc
 
-__all__ = ["figure", "key", "legend", "numbers", "section", "table"]
+__all__ = ["figure", "grid", "key", "legend", "numbers", "section", "table"]
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, kind: str = "", texts: int = 1) -> str:
@@ -42,6 +42,11 @@ def figure(title: str, drawing: str, key_to: str, data: str, *, note: str = "") 
     """Return a picture under its title, with its legend and its numbers."""
     said = f"<p class=note>{esc(note)}</p>" if note else ""
     return f"<figure><figcaption>{esc(title)}</figcaption>{key_to}\n{drawing}\n{said}{data}</figure>"
+
+
+def grid(figures: Sequence[str]) -> str:
+    """Return pictures side by side where there is room."""
+    return f"<div class=grid>{''.join(figures)}</div>" if figures else ""
 
 
 def section(name: str, title: str, *parts: str) -> str:
