@@ -73,6 +73,8 @@ class Gate:
         self._bucket_in_use = self.bucket
         self._next: asyncio.Task[tuple[Lease, Bucket]] | None = None
         self._commit_s = FIRST_COMMIT_S
+        self._apart_s = 0.0
+        """How far the next lease must be from now, at least."""
         self.circuit = Circuit()
         self._probe: asyncio.Future[None] | None = None
 
@@ -226,6 +228,8 @@ class Gate:
 
     def _forget_leases(self) -> None:
         self._lease = self._pace = None
+        # The ledger does not know any more when the last token was used: by every process, it may have been just now.
+        self._apart_s = 1 / self.bucket.rate_per_s
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -244,8 +248,9 @@ class Gate:
         """Ask for a lease that lasts well beyond the time that the ledger needs to give one, and starts after it."""
         loop, bucket, began = asyncio.get_running_loop(), self.bucket, asyncio.get_running_loop().time()
         tokens = max(1, int(bucket.rate_per_s * max(LEASE_S, 4 * self._commit_s)))
+        delay_s, self._apart_s = max(self._commit_s, self._apart_s), 0.0
         lease = await self._ledger.lease(
-            self.identity, self.endpoint, tokens=tokens, rate_per_s=bucket.rate_per_s, delay_s=self._commit_s
+            self.identity, self.endpoint, tokens=tokens, rate_per_s=bucket.rate_per_s, delay_s=delay_s
         )
         took_s = loop.time() - began
         self._commit_s += (took_s - self._commit_s) * (1.0 if took_s > self._commit_s else 0.2)

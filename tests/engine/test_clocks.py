@@ -79,3 +79,19 @@ def test_an_hour_in_which_nothing_runs_ends_without_a_burst(tmp_path: Path, limi
         assert len(after) >= 0.9 * (40 - 3) * window.calls / window.period_s
 
     run_simulated(main())
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("set_by_s", [90.0, 0.4, -7.0])
+def test_a_small_limit_is_kept_too_whenever_the_clock_is_set(tmp_path: Path, set_by_s: float, processes: int) -> None:
+    """Where a window holds three, one call that comes a little early is one too many."""
+
+    async def main(at_s: float, path: Path) -> None:
+        machine = Machine(path)
+        loop().call_later(at_s, lambda: setattr(machine, "set_by_s", set_by_s))
+        began_s = loop().time()
+        await asyncio.gather(*(machine.process("3/1s", began_s + 8.0) for _ in range(processes)))
+        assert most_in_any_window(machine.left, 1.0) <= 3, f"set after {at_s} s"
+
+    for number in range(25):
+        run_simulated(main(3.0 + number * 0.04, tmp_path / f"{number}.db"))
