@@ -1,16 +1,14 @@
-"""One call: through its lane's gate onto the wire, and read; what all calls of a run share stands here."""
+"""One call to its outcome: made, read, decided on, and made again where that does no harm."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection
-from functools import partial
-from typing import NotRequired, TypedDict, Unpack
+from collections.abc import Callable
 
-from bulksend.engine.breaker import Breaker, outage_of
+from bulksend.engine.breaker import outage_of
 from bulksend.engine.lane import Lane
-from bulksend.engine.limiter import Gate, StoppedError
+from bulksend.engine.limiter import StoppedError
 from bulksend.engine.retry import (
     ATTEMPTS_MOST,
     BUDGET_LEAST,
@@ -18,20 +16,11 @@ from bulksend.engine.retry import (
     Again,
     Decision,
     decide,
-    reset_most_s,
 )
-from bulksend.engine.stats import EndpointStats
-from bulksend.engine.telling import Teller
-from bulksend.engine.transport import Transport
-from bulksend.errors import DeniedError, InterruptedRunError, NetworkError
-from bulksend.event import Event
-from bulksend.ledger.base import Ledger
+from bulksend.engine.wire import Wire
 from bulksend.model import (
     Absent,
-    Account,
-    Endpoint,
     Found,
-    Limit,
     Lost,
     NotSent,
     Outcome,
@@ -43,121 +32,15 @@ from bulksend.model import (
     Unknown,
     Untold,
 )
-from bulksend.providers import Provider
 
-__all__ = ["Caller", "Surroundings"]
+__all__ = ["Caller"]
 
-OVERDUE = Lost("no whole reply in time")
 THROTTLED_MOST = 10
 """How often a call by itself lets itself be told to wait."""
 
 
-class Surroundings(TypedDict):
-    """What a caller is given."""
-
-    job: str
-    provider: Provider
-    ledger: Ledger
-    transport: Transport
-    limit_of: Callable[[str], Limit]
-    wall: Callable[[], float]
-    random: Callable[[], float]
-    observe: Callable[[Event], None]
-    contract: NotRequired[Collection[str]]
-
-
-class Caller:
-    """Makes calls at the limits of one ledger.
-
-    Clock, sleeping and randomness come from outside: time is the event loop's, `wall` is seconds since the epoch,
-    `random` is uniform in [0, 1). `observe` is called for every fact, on the event loop, and must not block. `contract`
-    names the endpoints whose limit the user has set, so that what the vendor's replies say does not change it.
-
-    An account that cannot go on (its credentials are refused, its vendor not reached) ends by itself; the others go on.
-    """
-
-    def __init__(self, **surroundings: Unpack[Surroundings]) -> None:
-        self.job = surroundings["job"]
-        self.stats: dict[str, EndpointStats] = {}
-        self.calls = 0
-        self.retried = 0
-        self.throttled = 0
-        self.failure: BaseException | None = None
-        """Why the run, or an account's part of it, cannot go on; the first reason wins."""
-        self._provider = surroundings["provider"]
-        self._ledger = surroundings["ledger"]
-        self._transport = surroundings["transport"]
-        self._limit_of = surroundings["limit_of"]
-        self._wall = surroundings["wall"]
-        self._random = surroundings["random"]
-        self._tell = Teller(self.job, surroundings["observe"])
-        self._gates: dict[tuple[str, str], Gate] = {}
-        self._lanes: dict[tuple[str, str], Lane] = {}
-        self._contract = frozenset(surroundings.get("contract", ()))
-        self._stopping = False
-        self._of_run = False
-        """Whether `failure` is the run's own, and not that of one account."""
-        self._failed: set[str] = set()
-        self._ends: dict[str, asyncio.Event] = {}
-        """By account, what its sleepers wait for beside time: that it is over."""
-        self._spent = 0
-        self._breaker = Breaker(self._tell, self._random, self.fail)
-        self._overdue: set[Callable[[], None]] = set()
-        """What ends the wait for replies that are late already."""
-
-    @property
-    def stopping(self) -> bool:
-        """Say whether no new call is made any more."""
-        return self._stopping
-
-    def now(self) -> float:
-        """Return the time, in seconds since the epoch."""
-        return self._wall()
-
-    def is_over(self, account: Account) -> bool:
-        """Say whether no new call is made for this account any more."""
-        return self._stopping or account.name in self._failed
-
-    def stop(self, failure: BaseException | None = None) -> None:
-        """Make no new call; those under way finish and are recorded."""
-        weightier = not self._of_run and not isinstance(failure, InterruptedRunError)
-        if failure is not None and (self.failure is None or weightier):
-            self.failure = failure
-            self._of_run = True
-        if not self._stopping:
-            self._stopping = True
-            for gate in self._gates.values():
-                gate.close(StoppedError())
-            for end in self._ends.values():
-                end.set()
-            for give_up in tuple(self._overdue):
-                give_up()
-
-    def fail(self, account: Account, failure: BaseException) -> None:
-        """Make no new call for this account; the others go on."""
-        if self.failure is None:
-            self.failure = failure
-            if isinstance(failure, DeniedError | NetworkError) and account.name != "default":
-                self.failure = type(failure)(f"account {account.name}: {failure}")
-        self._failed.add(account.name)
-        self._end_of(account).set()
-        in_use = {id(lane.gate) for lane in self._lanes.values() if lane.account.name not in self._failed}
-        for lane in self._lanes.values():
-            if lane.account.name != account.name:
-                continue
-            lane.gate.dismiss(account.name)
-            if id(lane.gate) not in in_use:
-                lane.gate.close(StoppedError())
-                # Another account of this identity may come, and then has a gate of its own.
-                self._gates.pop((lane.gate.identity, lane.gate.endpoint), None)
-
-    def _end_of(self, account: Account) -> asyncio.Event:
-        end = self._ends.get(account.name)
-        if end is None:
-            end = self._ends[account.name] = asyncio.Event()
-            if self._stopping:
-                end.set()
-        return end
+class Caller(Wire):
+    """Makes calls at the limits of one ledger, and says what comes of them."""
 
     def sample(self, waiting: int) -> None:
         """Tell how things stand at this moment: calls under way by endpoint, and how many sends wait for theirs."""
@@ -239,94 +122,6 @@ class Caller:
         if not (isinstance(outcome, NotSent) and step.is_past(self._wall())):
             self._count_episode(lane, outcome)
 
-    async def _exchange(
-        self,
-        lane: Lane,
-        send: Send,
-        step: Step,
-        repeats: int,
-        attempt: int,
-        left: Callable[[], None],
-        overdue: Callable[[], None] | None = None,
-    ) -> Reply | Lost | NotSent:
-        """Put one call through the gate and onto the wire; `left` is called as it leaves.
-
-        With `overdue`, that is called when no reply has come in time, and the reply is then waited for longer.
-        """
-        loop = asyncio.get_running_loop()
-        call = self._provider.call(step, send.account, lane.headers, repeats=repeats)
-        waited = loop.time()
-        has_left = is_alone = False
-
-        async def leave() -> None:
-            nonlocal has_left, is_alone
-            if is_alone:
-                lane.gate.answered()  # the connection was gone when the turn came: it is not used
-            is_alone = await lane.gate.turn(send.account.name)
-            if self.is_over(send.account) or step.is_past(self._wall()):
-                raise StoppedError
-            if not has_left:
-                has_left = True
-                left()
-                self._left(lane, loop.time())
-
-        counted: asyncio.Task[None] | None = None
-        waits: list[Callable[[], None]] = []
-
-        async def count_failure() -> None:
-            nonlocal is_alone
-            alone, is_alone = is_alone, False
-            try:
-                await self._breaker.heard(lane, send.account, OVERDUE, alone=alone)
-            except Exception as wrong:
-                self.stop(wrong)
-            finally:
-                if alone:
-                    lane.gate.answered()
-
-        def took_too_long(give_up: Callable[[], None]) -> None:
-            nonlocal counted
-            if overdue is None or self._stopping:
-                give_up()
-                return
-            waits.append(give_up)
-            self._overdue.update(waits)
-            counted = loop.create_task(count_failure())
-            overdue()
-
-        try:
-            if overdue is None:
-                result = await self._transport.send(call, leave)
-            else:
-                result = await self._transport.send(call, leave, took_too_long)
-            if counted is not None:
-                await counted
-            if counted is None or isinstance(result, Reply):
-                await self._breaker.heard(lane, send.account, result, alone=is_alone)
-        finally:
-            self._overdue.difference_update(waits)
-            if is_alone:
-                lane.gate.answered()
-        if has_left or not self.is_over(send.account):
-            self._tell.called(lane, send, attempt, result, loop.time() - waited)
-        if isinstance(result, Reply):
-            await self._note_standing(lane, result)
-        return result
-
-    async def _note_standing(self, lane: Lane, reply: Reply) -> None:
-        """Keep to what the vendor says of its own count: its limit, and that nothing is left of it."""
-        standing = self._provider.standing(reply)
-        if standing is None:
-            return
-        if standing.limit is not None and lane.endpoint.name not in self._contract:
-            lane.gate.correct(standing.limit)
-            self._stats(lane.endpoint).limit = standing.limit
-        if standing.remaining == 0 and standing.reset_at is not None and reply.status != 429:
-            pause_s = min(max(standing.reset_at - self._wall(), 0.0), reset_most_s(lane.gate.period_s))
-            if pause_s > lane.gate.paused_for_s:
-                self._tell.paused(lane, Again("nothing is left of the vendor's own limit", pause_s=pause_s))
-            await lane.gate.pause(pause_s)
-
     @property
     def outage(self) -> str | None:
         """Return what is to be said of an endpoint that is down at this moment; None while all get through."""
@@ -387,37 +182,3 @@ class Caller:
             await lane.gate.pause(pause_s)
             if fresh:
                 self._tell.paused(lane, again)
-
-    def _left(self, lane: Lane, at_s: float) -> None:
-        self.calls += 1
-        self._stats(lane.endpoint).left(lane.gate.identity, at_s)
-
-    def _stats(self, endpoint: Endpoint) -> EndpointStats:
-        stats = self.stats.get(endpoint.name)
-        if stats is None:
-            stats = self.stats[endpoint.name] = EndpointStats(self._limit_of(endpoint.name))
-        return stats
-
-    def _lane(self, account: Account, endpoint: Endpoint) -> Lane:
-        lane = self._lanes.get((account.name, endpoint.name))
-        if lane is None:
-            gate = self._gates.get((account.identity, endpoint.name))
-            if gate is None:
-                limit = self._limit_of(endpoint.name)
-                told = partial(self._tell.limit_changed, endpoint, account)
-                gate = Gate(account.identity, endpoint.name, limit, self._ledger, wall=self._wall, on_change=told)
-                self._gates[account.identity, endpoint.name] = gate
-                if self.stopping:
-                    gate.close(StoppedError())
-            lane = Lane(account, endpoint, self._provider.headers(account), gate)
-            self._lanes[account.name, endpoint.name] = lane
-        return lane
-
-    async def _wait(self, seconds: float, account: Account) -> None:
-        """Sleep, but no longer than until the run, or the account's part of it, stops."""
-        if seconds > 0 and not self.is_over(account):
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._end_of(account).wait()
-            except TimeoutError:
-                pass

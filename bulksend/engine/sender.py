@@ -10,10 +10,11 @@ from typing import Unpack
 
 import msgspec
 
-from bulksend.engine.caller import Caller, Surroundings
+from bulksend.engine.caller import Caller
 from bulksend.engine.lane import Lane, Permits
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.retry import Abort, Again, Settle, backoff_s
+from bulksend.engine.wire import Surroundings
 from bulksend.errors import InterruptedRunError, PrepareError
 from bulksend.ledger.base import Change, Intent, Invalid, Scope, SendRecord
 from bulksend.model import (
