@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from multiprocessing.context import ForkServerContext
 from multiprocessing.reduction import DupFd
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any, TextIO
 
 COMMAND = "python -m bulksend"
 PRELOADED = ["bulksend.cli.app", "bulksend.cli.emulate", "bulksend.emulators.server", "bulksend.api.blocking", "duckdb"]
+
+
+get_temp_dir()  # now, and not where a test has pointed `tempfile` by the time it starts its first process
 
 
 @cache
