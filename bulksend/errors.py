@@ -17,6 +17,7 @@ BulksendError                 exit code
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 __all__ = [
@@ -37,6 +38,11 @@ __all__ = [
     "SendsFailedError",
     "WebhookError",
 ]
+
+SAID_MOST = 1000
+"""Characters of one line; what is quoted from the input may be as long as it likes."""
+_UNSAID = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What would end the line, move the cursor, turn the text around, or cannot be written at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,14 @@ class Problem:
         if self.key is not None:
             where += f" (key {self.key})" if where else f"key {self.key}"
         parts = [part for part in (where, self.field, self.text) if part]
-        return ": ".join(parts)
+        return _on_one_line(": ".join(parts))
+
+
+def _on_one_line(text: str) -> str:
+    """Return a text as it can be said: what cannot be printed is escaped, the middle of a long one left out."""
+    if len(text) > SAID_MOST:
+        text = f"{text[: SAID_MOST // 2]} … {text[-SAID_MOST // 2 :]}"
+    return _UNSAID.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class BulksendError(Exception):

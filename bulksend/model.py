@@ -70,7 +70,7 @@ _PERIOD_S = {
 }
 CALLS_MOST = 1_000_000_000
 PERIOD_MOST_S = 31 * 86400.0
-_WINDOW = re.compile(r"\s*(\d+(?:[_,]\d{3})*|\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)\s*")
+_WINDOW = re.compile(r"\s*(\d+(?:[_,]\d{3})*|\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)\s*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,9 @@ class Limit:
             found = _WINDOW.fullmatch(part.lower())
             if found is None or found[3] not in _PERIOD_S:
                 raise ValueError(f'{text!r} is not a limit such as "6000/min", "600/6s" or "300/min, 10/s"')
-            calls = int(re.sub(r"[_,]", "", found[1][:12]))
-            period_s = float((found[2] or "1")[:12]) * _PERIOD_S[found[3]]
+            # Twelve digits are past what can be, and Python reads no number of thousands of them.
+            calls = int(re.sub(r"[_,]", "", found[1]).lstrip("0")[:12] or "0")
+            period_s = float(found[2] or "1") * _PERIOD_S[found[3]]
             if calls < 1 or period_s <= 0:
                 raise ValueError(f"{text!r} allows no call at all")
             if calls > CALLS_MOST or period_s > PERIOD_MOST_S:

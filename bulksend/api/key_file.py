@@ -22,9 +22,12 @@ def open_keys(path: str | os.PathLike[str], job: Job) -> Iterator[Callable[[], I
     """Give what yields the keys, in batches, from the first on each time that it is called; it blocks.
 
     A file that ends as an audience's does is read as one, so that the keys of CSV are text; any other has a key per
-    line. Raises JobError for a file that cannot be read as what it is.
+    line. Raises JobError for a file that cannot be read as what it is, and for a pipe, which cannot be read twice.
     """
     path = Path(path)
+    if os.path.lexists(path) and not path.is_file() and not path.is_dir():
+        text = "is no file: keys are looked at as a whole before the first is settled; write them to one"
+        raise JobError(Problem(text, file=path.name, field="--file"))
     if not path.name.lower().endswith(tuple(ENDINGS)):
         yield lambda: _lines(path)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections import Counter
 from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import replace
@@ -14,12 +15,15 @@ import msgspec
 
 from bulksend.api.opening import Opened
 from bulksend.api.source import chunk_source, row_source
+from bulksend.engine.circuit import TRIP_AFTER
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.sender import Sender as Engine
 from bulksend.engine.transport import AiohttpTransport
+from bulksend.errors import InterruptedRunError
+from bulksend.event import Event, EventName
 from bulksend.launch import Launch, Source
 from bulksend.ledger.base import Change, Ledger, SendRecord, Settler, Transition
-from bulksend.model import Absent, Found, Send, State, Step, Untold
+from bulksend.model import Absent, Account, Found, Probe, Reply, Send, State, Step, Untold
 from bulksend.prepare import Prepared
 
 __all__ = ["Lookup"]
@@ -46,7 +50,6 @@ class Lookup:
             limit_of=job.limit,
             wall=time.time,
             random=random.random,
-            observe=lambda _event: None,
             contract=job.limits,
         )
         self._launch = _Looking(
@@ -74,6 +77,11 @@ class Lookup:
     def untold(self) -> dict[str, str]:
         """Return by key why the vendor does not tell, of the first ten thousand."""
         return self._engine.untold
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Return why not all were asked for: an endpoint of the vendor's is down."""
+        return self._engine.failure
 
     def stop(self) -> None:
         """Ask nothing more; what was found stays."""
@@ -119,14 +127,35 @@ class _Signed:
 
 
 class _Asker(Engine):
-    """The engine, remembering what the vendor did not tell."""
+    """The engine, remembering what the vendor did not tell; of an account whose endpoint is down no more is asked.
+
+    A person waits for it, and asks again later: nobody is left for an hour with nothing to see.
+    """
 
     def __init__(self, **surroundings: Any) -> None:
-        super().__init__(**surroundings)
+        super().__init__(**surroundings, observe=self._note)
         self.untold: dict[str, str] = {}
+        self._asked: dict[str, Account] = {}
+        self._failed_looks: Counter[str] = Counter()
+
+    def _note(self, event: Event) -> None:
+        if event.name is EventName.ENDPOINT_DOWN:
+            why = InterruptedRunError(f"{event.endpoint} is down ({event.reason})")
+            self.fail(self._asked[event.account or ""], why)
+
+    async def _look_up(self, send: Send, probe: Probe) -> Reply | Untold:
+        reply = await super()._look_up(send, probe)
+        name = send.account.name
+        self._failed_looks[name] = self._failed_looks[name] + 1 if isinstance(reply, Untold) else 0
+        if isinstance(reply, Untold) and self._failed_looks[name] == TRIP_AFTER and not self.is_over(send.account):
+            self.fail(send.account, InterruptedRunError(f"{probe.step.endpoint.name}: {reply.reason}"))
+        return reply
 
     async def ask(self, send: Send, step: Step) -> Found | Absent | Untold | None:
+        self._asked[send.account.name] = send.account
         verdict = await super().ask(send, step)
+        if self.is_over(send.account) and not isinstance(verdict, Found | Absent):
+            raise StoppedError  # it was cut off, which tells nothing
         if isinstance(verdict, Untold) and len(self.untold) < UNTOLD_MOST:
             self.untold[send.key] = verdict.reason
         return verdict

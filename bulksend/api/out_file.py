@@ -38,11 +38,16 @@ def check_out(job: Job, out: Path, ledger: Path, files: Iterable[Path]) -> Path:
     `files` are those of the audience. Also refused is what a glob of the job would take up in its next run.
     """
     path = Path(os.path.realpath(out))
-    if path.exists() and not path.is_file():
-        raise _wrong(f"{out} is not a file")
+    try:
+        if path.exists() and not path.is_file():
+            raise _wrong(f"{out} is not a file")
+    except OSError as wrong:
+        raise _wrong(f"{out} cannot be written: {wrong.strerror}") from None
     if not path.parent.is_dir():
         raise _wrong(f"{out} cannot be written: there is no folder {path.parent}")
-    others = [*files, *_secrets(job), ledger]
+    # By a link, a name that ends as an audience's does may lead to any of these.
+    beside = (ledger.with_name(f"{ledger.name}-{part}") for part in ("wal", "shm", "journal"))
+    others = [*files, *_secrets(job), job.path, ledger, *beside]
     same = path.exists() and any(one.exists() and one.samefile(path) for one in others)
     if same or any(fnmatch.fnmatch(str(path), pattern) or str(path) == pattern for pattern in _patterns(job)):
         raise _wrong(f"{out} is read by the job: name another file, or another folder")

@@ -83,7 +83,8 @@ async def resolve_async(
             way = vendor_of(loaded).partition(" at ")[0]
             if record.vendor is not None and record.vendor.partition(" at ")[0] != way:
                 raise JobError(f'the job "{loaded.name}" was sent by {record.vendor} before, now its file says {way}')
-            async with _held(loaded, store, settler):
+            stoppable = _stoppable(store, record.id, word.stop, handle_signals=handle_signals)
+            async with _held(loaded, store, settler), stoppable as stopped:
                 await word.check({**dict.fromkeys(accept, State.ACCEPTED), **dict.fromkeys(resend, State.PENDING)})
                 files = ((accept_file, State.ACCEPTED), (resend_file, State.PENDING))
                 for file, to in files:
@@ -96,6 +97,9 @@ async def resolve_async(
                         await _each(file, loaded, lambda pages, to=to: word.settle_file(pages, to))  # type: ignore[misc]
                 if accept_all or resend_all:
                     await word.settle_all(State.ACCEPTED if accept_all else State.PENDING)
+            if stopped:
+                number = f"{word.accepted + word.pending:,} sends were settled"
+                raise InterruptedRunError(f"{stopped[0]}; {number}, and the same again settles the rest")
             return Resolved(word.accepted, word.pending, await _left(store, record.id))
 
 
@@ -159,24 +163,37 @@ async def _ask(job: Job, store: Ledger, record: JobRecord, settler: Settler, *, 
             raise JobError(problems)
         async with _held(job, store, settler, vendor=vendor_of(job)):
             lookup = Lookup(opened, store, record.id, settler)
-            stopped: list[str] = []
-
-            def stop(text: str) -> None:
-                stopped.append(text)
-                lookup.stop()
-
-            if handle_signals:
-                stack.enter_context(signals_end(stop, lambda: bool(stopped)))
-            watch = asyncio.create_task(_watch(store, record.id, stop))
-            try:
-                await lookup.run(executor)
-            finally:
-                watch.cancel()
-                await lookup.close()
-            if stopped:
-                raise InterruptedRunError(f"{stopped[0]}; what was found is kept, and resolve goes on with the rest")
+            async with _stoppable(store, record.id, lookup.stop, handle_signals=handle_signals) as stopped:
+                try:
+                    await lookup.run(executor)
+                finally:
+                    await lookup.close()
+            why = stopped[0] if stopped else lookup.failure
+            if why is not None:
+                raise InterruptedRunError(f"{why}; what was found is kept, and resolve goes on with the rest")
             left = await _left(store, record.id, lookup.untold)
         return Resolved(lookup.accepted, lookup.pending, left)
+
+
+@contextlib.asynccontextmanager
+async def _stoppable(
+    store: Ledger, job_id: int, act: Callable[[], None], *, handle_signals: bool
+) -> AsyncIterator[list[str]]:
+    """Give a list that says who has stopped it, once somebody has; `act` is called then."""
+    stopped: list[str] = []
+
+    def stop(text: str) -> None:
+        stopped.append(text)
+        act()
+
+    with ExitStack() as stack:
+        if handle_signals:
+            stack.enter_context(signals_end(stop, lambda: bool(stopped)))
+        watch = asyncio.create_task(_watch(store, job_id, stop))
+        try:
+            yield stopped
+        finally:
+            watch.cancel()
 
 
 async def _watch(store: Ledger, job_id: int, stop: Callable[[str], None]) -> None:

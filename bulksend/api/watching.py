@@ -74,6 +74,8 @@ def _view(report: Report, history: History | None) -> View:
         accounts={name: rate * 60 for name, rate in history.account_rates_per_s.items()},
         reasons=history.reasons,
         latest=history.latest,
+        outages=history.outages,
+        at=time.time(),
     )
 
 

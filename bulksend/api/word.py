@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bulksend.errors import JobError, Problem
+from bulksend.job.buckets import Buckets, bucket_count
 from bulksend.job.spec import Job
 from bulksend.ledger.base import Change, Ledger, Scope, SendRecord, Settler
 from bulksend.model import State
@@ -24,12 +27,18 @@ class Word:
     def __init__(self, job: Job, ledger: Ledger, job_id: int, settler: Settler) -> None:
         self.accepted = 0
         self.pending = 0
+        self._stopped = False
         self._ledger = ledger
         self._job_id = job_id
         self._settler = settler
         # Before its last sending step a send has reached nobody, whatever became of the step.
         self._last = sum(not endpoint.reads for _, endpoint in job.provider.flow(job.tables).steps) - 1
-        self._chunked = job.audience is not None and job.audience.chunk is not None
+        self._job = job.name
+        self._chunk = None if job.audience is None else job.audience.chunk
+
+    def stop(self) -> None:
+        """Settle no further page; what was settled stays."""
+        self._stopped = True
 
     async def check(self, wanted: Mapping[str, State]) -> None:
         """Raise JobError unless each key is an unknown send that can become what is said of it."""
@@ -55,30 +64,34 @@ class Word:
         """Do the same for the keys of a file, of rows in chunks too; what was settled so before is passed over."""
         problems: list[Problem] = []
         more = total = 0
-        rows: Counter[int] = Counter()
-        async for page in pages:
-            total += len(page)
-            sends, numbers = await self._sends_of(page)
-            rows.update(numbers)
-            for key, record in sends.items():
-                text = None if _is_done(record, to) else self._wrong(record, to)
-                if text is not None and len(problems) < PROBLEMS_MOST:
-                    problems.append(Problem(text, key=key))
-                elif text is not None:
-                    more += 1
-        if not problems and rows:
-            problems = await self._parts(rows)
+        job = await self._ledger.find_job(self._job)
+        parts = bucket_count((self._chunk or 0) * (0 if job is None else job.counts.unknown))
+        with TemporaryDirectory(prefix="bulksend-") as scratch, Buckets(parts, Path(scratch)) as rows:
+            async for page in pages:
+                if self._stopped:
+                    return
+                total += len(page)
+                sends, members = await self._sends_of(page)
+                rows.put((number % parts, (number, key)) for number, key in members)
+                for key, record in sends.items():
+                    text = None if _is_done(record, to) else self._wrong(record, to)
+                    if text is not None and len(problems) < PROBLEMS_MOST:
+                        problems.append(Problem(text, key=key))
+                    elif text is not None:
+                        more += 1
+            if not problems and self._chunk is not None:
+                problems = await self._parts(_by_chunk(rows))
         if problems:
             raise JobError(problems, more=more)
         if not total:
             raise JobError(Problem("names no key", field="--file"))
 
-    async def _sends_of(self, keys: Iterable[str]) -> tuple[dict[str, SendRecord | None], list[int]]:
-        """Return the sends that keys of sends, or of rows in chunks, stand for; and the chunk number of each row."""
+    async def _sends_of(self, keys: Iterable[str]) -> tuple[dict[str, SendRecord | None], list[tuple[int, str]]]:
+        """Return the sends that keys of sends, or of rows in chunks, stand for; and each row with its chunk number."""
         wanted = list(dict.fromkeys(keys))
         found: dict[str, SendRecord | None] = dict.fromkeys(wanted)
         found.update(await self._ledger.look_up(self._job_id, Scope.SEND, wanted))
-        if not self._chunked:
+        if self._chunk is None:
             return found, []
         unnamed = [key for key, record in found.items() if record is None]
         members = await self._ledger.members_of(self._job_id, unnamed)
@@ -87,7 +100,7 @@ class Word:
         for key, member in members.items():
             del found[key]
             found[member.chunk] = records.get(member.chunk)
-        return found, [member.number for member in members.values()]
+        return found, [(member.number, key) for key, member in members.items()]
 
     async def _parts(self, rows: Mapping[int, int]) -> list[Problem]:
         """Return a problem for each unknown chunk of which some rows are named, and not all."""
@@ -107,7 +120,7 @@ class Word:
 
     async def settle(self, keys: Sequence[str], to: State) -> None:
         """Record it for keys that were checked."""
-        for start in range(0, len(keys), PAGE):
+        for start in range(0, 0 if self._stopped else len(keys), PAGE):
             some = list(dict.fromkeys(keys[start : start + PAGE]))
             known = await self._ledger.look_up(self._job_id, Scope.SEND, some)
             await self._record(known.values(), to)
@@ -115,12 +128,16 @@ class Word:
     async def settle_file(self, pages: AsyncIterator[list[str]], to: State) -> None:
         """Record it for the keys of a file that was checked."""
         async for page in pages:
+            if self._stopped:
+                return
             sends, _ = await self._sends_of(page)
             await self._record([one for one in sends.values() if one is not None], to)
 
     async def settle_all(self, to: State) -> None:
         """Record it for every unknown send; a draft is left where it would be accepted."""
         async for page in self._ledger.by_state(self._job_id, State.UNKNOWN):
+            if self._stopped:
+                return
             await self._record([one for one in page if to is State.PENDING or one.step >= self._last], to)
 
     async def _record(self, records: Iterable[SendRecord], to: State) -> None:
@@ -134,6 +151,14 @@ class Word:
             self.accepted += len(changes)
         else:
             self.pending += len(changes)
+
+
+def _by_chunk(rows: Buckets) -> Counter[int]:
+    """Count the rows of each chunk; one that is named twice counts once."""
+    counts: Counter[int] = Counter()
+    for bucket in range(rows.count):
+        counts.update(number for number, _ in set(rows.rows(bucket)))
+    return counts
 
 
 def _is_done(record: SendRecord | None, to: State) -> bool:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from bulksend.cli.printing import at_local
+from bulksend.cli.printing import at_local, plain
 
 if TYPE_CHECKING:
     from bulksend.api.dead_letters import DeadLetters
@@ -42,12 +42,13 @@ def send_line(one: SendStatus) -> str:
     parts = [f"{one.state:<8} {one.key}", f"row {one.row}", f"{one.reason or 'no reason is known'}{status}"]
     account = "" if one.account == "default" else f" account {one.account}"
     refs = f" refs {', '.join(one.refs)}" if one.refs else ""
-    return "  ".join([*parts, f"[{one.step}{account}, {attempts}, {at_local(one.at)}{refs}]"])
+    return plain("  ".join([*parts, f"[{one.step}{account}, {attempts}, {at_local(one.at)}{refs}]"]))
 
 
 def audit_line(one: AuditEntry) -> str:
     """Tell who settled a send, and how."""
-    return f"{at_local(one.at)}  {one.by} on {one.host}  {one.key}  {one.frm} -> {one.to}  {one.reason or ''}".rstrip()
+    said = f"{at_local(one.at)}  {one.by} on {one.host}  {one.key}  {one.frm} -> {one.to}  {one.reason or ''}"
+    return plain(said.rstrip())
 
 
 def out_lines(made: DeadLetters) -> Iterable[str]:
@@ -57,4 +58,4 @@ def out_lines(made: DeadLetters) -> Iterable[str]:
         first = made.missing_keys[:MISSING_SHOWN]
         more = ", …" if made.missing > len(first) else ""
         rows = f"{made.missing:,} {'row is' if made.missing == 1 else 'rows are'}"
-        yield f"warning: {rows} not in the audience any more, and not in the file: {', '.join(first)}{more}"
+        yield f"warning: {rows} not in the audience any more, and not in the file: {plain(', '.join(first))}{more}"

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from bulksend.api.forecast import EndpointPlan
     from bulksend.api.report import Report, SegmentReport
 
-__all__ = ["at_local", "colour", "endpoint_line", "exit_codes", "print_json", "say", "say_report", "segment_lines"]
+__all__ = [
+    "at_local",
+    "colour",
+    "endpoint_line",
+    "exit_codes",
+    "plain",
+    "print_json",
+    "say",
+    "say_report",
+    "segment_lines",
+]
 
 
 def say(text: str = "") -> None:
@@ -37,6 +47,11 @@ def print_json(data: Mapping[str, object]) -> None:
 def colour(text: str, name: str, *, stream_is_tty: bool) -> str:
     """Colour a text for a terminal that wants colours."""
     return typer.style(text, fg=name) if stream_is_tty and "NO_COLOR" not in os.environ else text
+
+
+def plain(text: str | None) -> str:
+    """Return other people's text so that it can neither move a terminal's cursor nor begin another line."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text or "")
 
 
 def at_local(epoch_s: float) -> str:
@@ -58,7 +73,7 @@ def exit_codes(job: str, *, as_json: bool) -> Iterator[None]:
             say_report(_nothing_done(wrong, wrong.job or job), as_json=True, to_stdout=True, error=lines)
         mark = colour("error:", "red", stream_is_tty=sys.stderr.isatty())
         for line in lines:
-            say(f"{mark} {line}")
+            say(f"{mark} " + "\n".join(map(plain, line.split("\n"))))
         raise typer.Exit(wrong.exit_code) from None
     except BrokenPipeError:
         # Whoever read our output has gone; nothing more can be said to them.
@@ -117,7 +132,7 @@ def _lines(report: Report, *, is_tty: bool) -> Iterator[str]:
         yield f"  campaigns   {', '.join(told)}"
     for failure in list(report.failures)[:5]:
         row = f" (row {failure.row})" if failure.row else ""
-        yield f"  {failure.state:<11} {failure.key}{row}: {failure.reason}"
+        yield f"  {failure.state:<11} {plain(failure.key)}{row}: {plain(failure.reason)}"
     if report.rejected + report.unknown > min(5, len(report.failures)) and report.failures:
         yield f"  … and {report.rejected + report.unknown - min(5, len(report.failures)):,} more"
     if report.unknown:

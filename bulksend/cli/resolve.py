@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bulksend.cli.options import BaseUrl, JobFile, Json, LedgerUrl, Vars, variables
-from bulksend.cli.printing import exit_codes, print_json, say
+from bulksend.cli.printing import exit_codes, plain, print_json, say
 from bulksend.errors import JobError
 
 __all__ = ["resolve"]
@@ -98,6 +98,6 @@ def resolve(
         elif not accepted and not pending:
             say("no send of this job is unknown")
         for one in left:
-            typer.echo(f"unknown  {one.key}  row {one.row}  {one.reason}")
+            typer.echo(plain(f"unknown  {one.key}  row {one.row}  {one.reason}"))
         if report.unknown > len(left):
             say(f"… and {report.unknown - len(left):,} more: bulksend status JOB --unknown")

@@ -29,7 +29,7 @@ __all__ = [
     "parse_latency",
 ]
 
-_SECONDS: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s)?")
+_SECONDS: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s)?")
 _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?)(%)?")
 _HTML: Final = (
     "<!DOCTYPE html>\n<html><head><title>Please wait</title></head><body><h1>Please wait</h1></body></html>\n"

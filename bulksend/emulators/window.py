@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["Limit", "Rate", "Window", "parse_limit"]
 
 _UNIT_S: Final = MappingProxyType({"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0})
-_RATE: Final = re.compile(r"(\d+)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)")
+_RATE: Final = re.compile(r"(\d{1,12})\s*/\s*(\d{1,9}(?:\.\d{1,9})?)?\s*([a-z]+)")
 
 
 @dataclass(frozen=True, slots=True)

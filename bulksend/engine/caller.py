@@ -10,7 +10,6 @@ from bulksend.engine.breaker import outage_of
 from bulksend.engine.lane import Lane
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.retry import (
-    ATTEMPTS_MOST,
     BUDGET_LEAST,
     BUDGET_SHARE,
     Again,
@@ -35,6 +34,8 @@ from bulksend.model import (
 
 __all__ = ["Caller"]
 
+TRIES_MOST = 8
+"""How often a call by itself is made that is not answered."""
 THROTTLED_MOST = 10
 """How often a call by itself lets itself be told to wait."""
 
@@ -63,15 +64,15 @@ class Caller(Wire):
         send: Send,
         step: Step,
         *,
-        tries: int = ATTEMPTS_MOST,
+        tries: int = TRIES_MOST,
         read: Callable[[Reply], Outcome] | None = None,
         waits: bool = False,
     ) -> tuple[Reply | None, Outcome | None]:
         """Make a call to its outcome, by itself: nothing of it stands in the ledger, and nothing repeats it later.
 
         Repeated only as far as that does no harm, `tries` times at most; told to wait more than ten times, it ends as
-        throttled, unless it `waits` as long as it takes. No outcome where the run has ended before. `read` says what a
-        reply means, in place of the provider's own reading.
+        throttled. One that `waits` is told to wait as often as it takes, and outlives an outage. No outcome where the
+        run has ended before. `read` says what a reply means, in place of the provider's own reading.
         """
         lane = self._lane(send.account, step.endpoint)
         attempt = repeats = throttled = 0
@@ -86,13 +87,16 @@ class Caller(Wire):
                 if not repeats:  # nothing was tried before that it could be about
                     outcome = Rejected(outcome.reason, outcome.status)
                 return (result if isinstance(result, Reply) else None), outcome
+            if waits and isinstance(outcome, Unknown) and lane.gate.circuit.is_open:
+                attempt -= 1
             decision = self._decide(lane, step, outcome, attempt, None)
             throttled += isinstance(outcome, Throttled)
             if isinstance(decision, Again) and decision.pause_s is not None:
                 await self._pause(lane, decision, outcome)  # everybody was told, also where this call gives up
             if not isinstance(decision, Again) or self.is_over(send.account):
                 return (result if isinstance(result, Reply) else None), outcome
-            if (throttled > THROTTLED_MOST and not waits) or (attempt >= tries and decision.pause_s is None):
+            out_of_tries = attempt >= tries and decision.pause_s is None
+            if not waits and (throttled > THROTTLED_MOST or out_of_tries):
                 return (result if isinstance(result, Reply) else None), outcome
             repeats += decision.repeats
             self.retried += 1

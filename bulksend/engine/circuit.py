@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["OUTAGE_MOST_S", "Circuit"]
+__all__ = ["OUTAGE_MOST_S", "TRIP_AFTER", "Circuit"]
 
 TRIP_AFTER = 10
 """Failures in a row: one call in three would have to fail for a chance of this of one in 60,000."""

@@ -99,7 +99,12 @@ class Gate:
         self._waiters.append((turn, owner))
         if self._pump is None:
             self._pump = asyncio.get_running_loop().create_task(self._serve())
-        return await turn
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and turn.exception() is None and turn.result():
+                self.answered()  # granted as whoever waited went away: the next one may go
+            raise
 
     def close(self, why: BaseException | None = None) -> None:
         """Let nothing pass any more; whoever waits is told at once."""

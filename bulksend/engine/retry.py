@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 
 import msgspec
 
+from bulksend.engine.circuit import TRIP_AFTER
 from bulksend.errors import BulksendError, DeniedError, NetworkError
 from bulksend.model import (
     Absent,
@@ -41,8 +42,11 @@ __all__ = [
 
 BASE_S = 0.25
 CAP_S = 10.0
-ATTEMPTS_MOST = 8
-"""Charged attempts of one call in a run; waiting for a 429 is not charged."""
+ATTEMPTS_MOST = TRIP_AFTER + 2
+"""Charged attempts of one call in a run; waiting for a 429, and trying an endpoint that is down, is not charged.
+
+More than after how many the endpoint is taken to be down: a call that is made alone outlives an outage too.
+"""
 UNREACHABLE_S = 10.0
 """For how long no connection may be made before the run gives up."""
 BUDGET_LEAST = 100

@@ -219,6 +219,9 @@ class Sender(Caller):
                 return None
             verdict = await self.ask(send, step) if isinstance(outcome, Unknown) else None
             self._count(lane, step, outcome)
+            # What is only followed is not worth to wait for the end of an outage.
+            is_down = isinstance(outcome, Unknown) and lane.gate.circuit.is_open and not step.every_s
+            charged -= is_down
             decision = self._decide(lane, step, outcome, charged, verdict)
             if noted is State.UNKNOWN and not isinstance(decision, Settle):
                 # What came late and settles nothing leaves it as it stands.
@@ -263,7 +266,7 @@ class Sender(Caller):
                 await self._wait(decision.after_s, send.account)
                 continue
             repeats += decision.repeats
-            if decision.pause_s is None:
+            if decision.pause_s is None and not is_down:
                 self._spent += 1
             self.retried += 1
             self._stats(step.endpoint).retried += 1

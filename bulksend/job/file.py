@@ -163,9 +163,11 @@ class _Reader(Tree):
             self.fault("account.provider", f"is required: one of {', '.join(PROVIDERS)}")
             return None
         for path, value in found:
+            if not isinstance(value, str):
+                self.fault(f"{path}.provider", f"must be one of {', '.join(PROVIDERS)}")
+                return None
             if value not in PROVIDERS:
-                text = f"there is no provider {value!r}{did_you_mean(str(value), PROVIDERS)}"
-                self.fault(f"{path}.provider", text)
+                self.fault(f"{path}.provider", f"there is no provider {value!r}{did_you_mean(value, PROVIDERS)}")
                 return None
             if value != found[0][1]:
                 self.fault(f"{path}.provider", "all accounts of a job have the same provider")
@@ -234,6 +236,7 @@ class _Reader(Tree):
                 self.fault("audience.from", "is required: a file, or `sql` in its place")
             elif source is not None and sql is not None:
                 self.fault("audience.sql", "stands beside `from`: keep one of the two")
+        chunk = values.get("chunk")
         accounts = self.table("account") or {}
         has_names = any(isinstance(item, Mapping) for item in accounts.values())
         if chooser is None and sum(isinstance(item, Mapping) for item in accounts.values()) > 1:
@@ -246,7 +249,7 @@ class _Reader(Tree):
             key=str(values.get("key", "")),
             source=None if source is None else str(source),
             sql=None if sql is None else str(sql),
-            chunk=cast("int | None", values.get("chunk")),
+            chunk=chunk if isinstance(chunk, int) and not isinstance(chunk, bool) else None,
             account=None if chooser is None else str(chooser),
         )
 

@@ -95,8 +95,10 @@ def read_toml(path: Path) -> tuple[dict[str, object], dict[str, int]]:
         raise JobError(Problem("is not UTF-8 text", file=path.name)) from None
     try:
         tree = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as wrong:
-        said = str(wrong) if isinstance(wrong, tomllib.TOMLDecodeError) else "nested too deeply"
+    except (ValueError, RecursionError) as wrong:
+        # Python's own words where a number has more digits than it reads.
+        said = "a number is too long" if isinstance(wrong, ValueError) else "nested too deeply"
+        said = str(wrong) if isinstance(wrong, tomllib.TOMLDecodeError) else said
         at = re.search(r"\(at line (\d+), column (\d+)\)", said)
         line = int(at[1]) if at else (len(text.splitlines()) or 1)
         what = re.sub(r"\s*\(at .*\)$", "", said)

@@ -12,6 +12,7 @@ import io
 import itertools
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ MAX_LINE = 1 << 20
 """Bytes of one CSV line or JSON object; DuckDB's read buffers are a small multiple of it."""
 
 _HEADER_MAX = 1 << 20
+_UNREADABLE = (OSError, EOFError, zlib.error)
+"""What the disk has against reading on, or gzip."""
 _DELIMITERS = ",;\t|"
 _GLOB = re.compile(r"([*?[])")
 _BUFFERS = f"max_line_size={MAX_LINE}, buffer_size={2 * MAX_LINE}"
@@ -142,6 +145,12 @@ def find_files(name: str, base_dir: Path) -> TableFiles:
     if not name.strip() or "\0" in name:
         raise wrong("is not a file name")
     path = base_dir.absolute() / name
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # a glob, or told below
+    except OSError as error:
+        raise wrong(f"cannot be read: {error.strerror}") from None
     if path.is_dir():
         raise wrong("is a directory; name the files in it, such as " + f"{name.rstrip('/')}/*.csv")
     if path.exists() or not _GLOB.search(name):
@@ -200,7 +209,7 @@ def _read_header(path: Path, shown: str) -> tuple[str, tuple[str, ...]]:
     try:
         with _open(path) as stream:
             start = stream.read(_HEADER_MAX).removeprefix(b"\xef\xbb\xbf")
-    except (OSError, EOFError, ValueError):
+    except (*_UNREADABLE, ValueError):
         raise JobError(Problem("cannot be unpacked", file=shown)) from None
     if not start.strip():
         raise JobError(Problem("is empty; its first line must hold the column names", file=shown))
@@ -261,7 +270,7 @@ def _check_csv(path: Path, shown: str, delimiter: str, columns: int) -> None:
         if "unexpected end" in str(error):
             raise wrong("has a quote that is not closed") from None
         raise wrong("has text after a closing quote (a quote inside a cell is written twice)") from None
-    except (OSError, EOFError):
+    except _UNREADABLE:
         raise wrong("cannot be read further") from None
 
 
@@ -273,7 +282,7 @@ def objects(path: Path, shown: str) -> Iterator[dict[str, Any]]:
             line += 1
             try:
                 text = stream.readline(MAX_LINE + 1)
-            except (OSError, EOFError):
+            except _UNREADABLE:
                 raise JobError(Problem("cannot be read further", file=shown, line=line)) from None
             if not text:
                 return
@@ -283,5 +292,5 @@ def objects(path: Path, shown: str) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 yield _decode(text)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 raise JobError(Problem("is not a JSON object", file=shown, line=line)) from None

@@ -11,6 +11,9 @@ from bulksend.providers.base import SEGMENT
 
 __all__ = ["Tree", "has_columns"]
 
+INTEGER_MOST = 2**63
+"""What TOML has, and what JSON, the ledger and the vendors can take."""
+
 
 class Tree:
     """Reads tables by name; `faults` is what was found to be wrong, in reading order."""
@@ -62,6 +65,9 @@ class Tree:
             }
         if isinstance(value, list):
             return [self._fill(item, path, variables) for item in value]
+        if isinstance(value, int) and not -INTEGER_MOST <= value < INTEGER_MOST:
+            self.fault(path, "is past what a whole number can be: 64 bits")
+            return 1  # of which nothing more is told
         return value
 
     def plain(self, value: object, path: str) -> object:

@@ -29,7 +29,7 @@ def from_objects(found: list[Row], columns: Sequence[str]) -> list[Row]:
     for (text,) in found:
         try:
             get = _decode(text).get  # type: ignore[arg-type]
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             raise NotAnObjectError(len(rows)) from None
         rows.append(tuple([get(name) for name in columns]))
     return rows

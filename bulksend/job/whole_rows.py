@@ -74,7 +74,7 @@ class WholeRows(Audience):
                 try:
                     read = _decode_raw(text)  # type: ignore[arg-type]
                     key = msgspec.json.decode(read[self.key]) if self.key in read else None
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, RecursionError):
                     raise JobError(Problem("is not a JSON object", file=self.label, row=number)) from None
                 keyed.append((_key(key), {name: raw for name, raw in read.items() if name.casefold() not in ADDED}))
             yield keyed

@@ -66,6 +66,8 @@ class Database:
                 return work()
             except sqlite3.Error as wrong:
                 raise self._translate(wrong) from wrong
+            except ValueError as wrong:  # text that is no text, JSON that is none: in what it holds, or in its schema
+                raise LedgerError(f"the ledger {self.path} {_DAMAGED}") from wrong
             except OSError as wrong:
                 raise LedgerError(f"the ledger {self.path} cannot be written: {wrong.strerror}") from wrong
 
@@ -228,6 +230,7 @@ class Transaction:
             self._db.execute("ROLLBACK")
 
 
+_DAMAGED = "is damaged: restore it from a copy before the job goes on"
 _PLAIN = (
     ("disk is full", "cannot be written: the disk is full"),
     ("disk I/O error", "cannot be written: the disk reports an error (or is full)"),
@@ -235,5 +238,5 @@ _PLAIN = (
     ("unable to open", "cannot be opened: check its directory and permissions"),
     ("is locked", "is locked by another program for more than {waited_s:g} s"),
     ("not a database", "is not a SQLite database"),
-    ("malformed", "is damaged: restore it from a copy before the job goes on"),
+    ("malformed", _DAMAGED),
 )

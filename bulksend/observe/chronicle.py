@@ -15,7 +15,7 @@ import msgspec
 from bulksend.engine.stats import Latencies
 from bulksend.event import Event, EventName
 
-__all__ = ["Chronicle", "EndpointHistory", "Happening", "History", "Recent", "SlowCall"]
+__all__ = ["Chronicle", "EndpointHistory", "Happening", "History", "Outage", "Recent", "SlowCall"]
 
 SLOTS_MOST = 240
 """Points on the time axis: with more, two become one."""
@@ -36,6 +36,7 @@ _TOLD = (
     EventName.SEND_UNKNOWN,
     EventName.LIMIT_PAUSED,
     EventName.LIMIT_CHANGED,
+    EventName.ENDPOINT_UP,
     EventName.CANARY_PASSED,
     EventName.GUARD_STOPPED,
     EventName.RUN_STOPPING,
@@ -64,6 +65,17 @@ class Happening(msgspec.Struct, frozen=True):
     """Seconds since the epoch."""
     name: str
     text: str
+
+
+class Outage(msgspec.Struct, frozen=True):
+    """An endpoint that is down for an account; times are seconds since the epoch."""
+
+    endpoint: str
+    account: str
+    since: float
+    next_at: float
+    """When it is tried again, with one call."""
+    reason: str
 
 
 class EndpointHistory(msgspec.Struct, frozen=True):
@@ -119,6 +131,8 @@ class History(msgspec.Struct, frozen=True):
     why: str | None = None
     summary: dict[str, Any] = {}
     """The run's numbers, as `--json` prints them."""
+    outages: list[Outage] = []
+    """What was down when this was kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +148,7 @@ class Recent:
     reasons: Mapping[str, int]
     latest: Sequence[Happening]
     paused_until: float
+    outages: Sequence[Outage]
 
 
 @dataclass(slots=True)
@@ -172,6 +187,7 @@ class Chronicle:
         self._latest: deque[Happening] = deque(maxlen=LATEST_MOST)
         self._recent: deque[tuple[float, Counter[str], Counter[str]]] = deque()
         self._paused_until = 0.0
+        self._outages: dict[tuple[str, str], Outage] = {}
         self._segment_pages = 0
         self._segment_ids = 0
         self._accounts: dict[str, Counter[str]] = {}
@@ -191,6 +207,8 @@ class Chronicle:
                 slot.reasons[_count(self._reasons, f"{outcome}: {event.reason}")] += 1
         elif event.name is EventName.LIMIT_PAUSED:
             self._paused_until = max(self._paused_until, self._wall() + (event.duration_s or 0.0))
+        elif event.name in (EventName.ENDPOINT_DOWN, EventName.ENDPOINT_UP):
+            self._down_or_up(event)
         elif event.name is EventName.SEGMENT_PAGE:
             self._segment_pages += 1
             self._segment_ids += event.count or 0
@@ -227,6 +245,7 @@ class Chronicle:
             settled=self._settled,
             reused=self._reused,
             until=self._wall(),
+            outages=list(self._outages.values()),
         )
 
     def _reasons_over_time(self) -> dict[str, list[int]]:
@@ -253,6 +272,7 @@ class Chronicle:
             reasons=dict(self._reasons.most_common(REASONS_SHOWN)),
             latest=list(self._latest),
             paused_until=self._paused_until,
+            outages=list(self._outages.values()),
         )
 
     def _endpoint(self, name: str) -> EndpointHistory:
@@ -291,6 +311,16 @@ class Chronicle:
                 self._recent.popleft()
         self._recent[-1][1][endpoint] += 1
         self._recent[-1][2][event.account or ""] += 1
+
+    def _down_or_up(self, event: Event) -> None:
+        """Note an outage; that it goes on is no news, and only its end is another happening."""
+        where, now = (event.endpoint or "", event.account or ""), self._wall()
+        before = self._outages.pop(where, None)
+        if event.name is EventName.ENDPOINT_DOWN:
+            since = now if before is None else before.since
+            self._outages[where] = Outage(*where, since, now + (event.duration_s or 0.0), event.reason or "")
+            if before is None:
+                self._latest.append(Happening(now, event.name.value, _words(event)))
 
     def _rates(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return calls a second over the whole seconds of late, by endpoint and by account."""

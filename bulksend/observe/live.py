@@ -118,6 +118,8 @@ class Follower:
             reasons=recent.reasons,
             latest=recent.latest,
             segment=segment,
+            outages=recent.outages,
+            at=at,
         )
 
     def _segment_view(self, now_s: float) -> SegmentView | None:

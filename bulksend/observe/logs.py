@@ -39,6 +39,8 @@ _LEVEL = {
     EventName.SEND_UNKNOWN: "warning",
     EventName.SEND_CHANGED: "warning",
     EventName.LIMIT_PAUSED: "warning",
+    EventName.ENDPOINT_DOWN: "warning",
+    EventName.ENDPOINT_UP: "warning",
     EventName.LEDGER_RECOVERED: "warning",
     EventName.RUN_STOPPING: "warning",
     EventName.RUN_STOPPED: "warning",

@@ -113,6 +113,12 @@ PAUSED = Instrument(
     _ENDPOINT,
     "s",
 )
+DOWN = Instrument(
+    "bulksend_down_accounts",
+    _GAUGE,
+    "Accounts for which an endpoint is down: tried with one call at a time.",
+    _ENDPOINT,
+)
 COMMITS = Instrument("bulksend_ledger_commits", _COUNTER, "Commits of the ledger; many sends share one.")
 COMMITTING = Instrument("bulksend_ledger_commit_seconds", _COUNTER, "Seconds that these commits took.", (), "s")
 PAGES = Instrument("bulksend_segment_pages", _COUNTER, "Pages of a segment that were read, the last look included.")
@@ -128,8 +134,8 @@ SUCCESS = Instrument(
 )
 
 INSTRUMENTS = (
-    BUILD, CALLS, RETRIES, LATENCY, WAIT, SENDS, USED, LIMIT, IN_FLIGHT, WAITING, PAUSES, PAUSED, COMMITS, COMMITTING,
-    PAGES, IDS, STARTED, FINISHED, SUCCESS,
+    BUILD, CALLS, RETRIES, LATENCY, WAIT, SENDS, USED, LIMIT, IN_FLIGHT, WAITING, PAUSES, PAUSED, DOWN, COMMITS,
+    COMMITTING, PAGES, IDS, STARTED, FINISHED, SUCCESS,
 )  # fmt: skip
 
 _STATUSES = ("2xx", "3xx", "4xx", "429", "5xx", "none")
@@ -165,6 +171,7 @@ class Meter:
         self._calls, self._sends = self._numbers[CALLS], self._numbers[SENDS]
         self._latency, self._wait = self._distributions[LATENCY], self._distributions[WAIT]
         self._paused_until_s: dict[tuple[str, str], float] = {}
+        self._down: dict[str, set[str]] = {}
         self._committed: dict[str, tuple[int, float]] = {}
         """By job, the commits of its ledger that are counted already."""
         self._numbers[BUILD][version,] = 1
@@ -185,6 +192,10 @@ class Meter:
             self._add(RETRIES, event, 1)
         elif name is EventName.LIMIT_PAUSED:
             self._pause(event)
+        elif name in (EventName.ENDPOINT_DOWN, EventName.ENDPOINT_UP):
+            accounts = self._down.setdefault(event.endpoint or "", set())
+            (accounts.add if name is EventName.ENDPOINT_DOWN else accounts.discard)(event.account or "")
+            self._set(DOWN, event, len(accounts))
         elif name is EventName.ENDPOINT_SAMPLED:
             self._set(USED, event, event.utilization)
             self._set(LIMIT, event, event.limit_per_s)
@@ -213,7 +224,8 @@ class Meter:
 
     def end(self, *, success: bool) -> None:
         """Note that the run is over, and nothing under way any more."""
-        for instrument in (USED, IN_FLIGHT, WAITING):
+        self._down.clear()
+        for instrument in (USED, IN_FLIGHT, WAITING, DOWN):
             series = self._numbers[instrument]
             series.update(dict.fromkeys(series, 0))
         self._numbers[FINISHED][()] = self._wall()
@@ -245,7 +257,7 @@ class Meter:
     def _meet(self, endpoint: str) -> None:
         """Make the series of an endpoint that is called for the first time."""
         self._calls.update({(endpoint, status): 0 for status in _STATUSES})
-        for instrument in (RETRIES, PAUSES, PAUSED):
+        for instrument in (RETRIES, PAUSES, PAUSED, DOWN):
             self._numbers[instrument].setdefault((endpoint,), 0)
         for instrument, series in self._distributions.items():
             series[endpoint,] = Distribution([0] * (len(instrument.bounds) + 1))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bulksend.duration import format_duration
-from bulksend.observe.chronicle import Happening
+from bulksend.observe.chronicle import Happening, Outage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,6 +20,7 @@ ACCOUNTS_SHOWN = 4
 ENDPOINTS_SHOWN = 4
 REASONS_SHOWN = 3
 LATEST_SHOWN = 3
+OUTAGES_SHOWN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,9 @@ class View:
     reasons: Mapping[str, int] = field(default_factory=dict)
     latest: Sequence[Happening] = ()
     segment: SegmentView | None = None
+    outages: Sequence[Outage] = ()
+    at: float = 0.0
+    """The moment that is shown, where something is down; in seconds since the epoch."""
 
     @property
     def done(self) -> int:
@@ -78,7 +82,21 @@ class View:
 _COLOURS = {"accepted": "green", "rejected": "red", "unknown": "yellow"}
 
 
+def _outages(view: View) -> Iterator[str]:
+    """Tell what is down, for how long and why, and when it is tried again."""
+    for one in view.outages[:OUTAGES_SHOWN]:
+        account = "" if one.account in ("", "default") else f" of account {one.account}"
+        left_s = one.next_at - view.at
+        again = f"tried again in {format_duration(left_s)}" if left_s > 0 else "tried now with one call"
+        took = format_duration(max(0.0, view.at - one.since))
+        yield f"{one.endpoint}{account} is down for {took} ({one.reason}), {again}"
+    if len(view.outages) > OUTAGES_SHOWN:
+        yield f"{len(view.outages) - OUTAGES_SHOWN} more are down"
+
+
 def _rest(view: View) -> str:
+    if view.outages:
+        return "[red]vendor down[/]"
     if view.paused_s > 0:
         return f"[yellow]told to wait {format_duration(view.paused_s)}[/]"
     return "" if view.eta_s is None else f"{format_duration(view.eta_s)} left"
@@ -130,6 +148,7 @@ def panel_of(view: View) -> RenderableType:
     if view.done:
         counts = [f"[{_COLOURS[name]}]{number:,} {name}[/]" for name, number in view.counts.items() if number]
         rows.append(Text.from_markup(f"  {'  '.join(counts)}  {format_duration(view.elapsed_s)}", overflow="ellipsis"))
+    rows += [Text(f"  {_plain(text)}", style="red", overflow="ellipsis") for text in _outages(view)]
     rows += [Text(f"  {_plain(text)}", style="dim", overflow="ellipsis") for text in _details(view)]
     for text in rows:
         if isinstance(text, Text):
@@ -172,7 +191,9 @@ def line_of(view: View) -> str:
         if share is not None:
             parts.append(f"{min(1.0, share):.0%} of the limit")
         parts += [f"{number:,} {name}" for name, number in view.counts.items() if number and name != "accepted"]
-    if view.paused_s > 0:
+    if view.outages:
+        parts += map(_plain, _outages(view))
+    elif view.paused_s > 0:
         parts.append(f"told to wait {format_duration(view.paused_s)}")
     elif view.eta_s is not None:
         parts.append(f"{format_duration(view.eta_s)} left")

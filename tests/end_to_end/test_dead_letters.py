@@ -223,6 +223,23 @@ def test_a_part_of_a_chunk_is_not_settled(tmp_path: Path) -> None:
     assert folder.command("resolve", "job.toml", "--accept", "--file", "part.txt").code == 0
 
 
+def test_a_row_named_twice_stands_for_no_other_of_its_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulksend.api.key_file.BATCH", 2)
+    keys = [f"k{one}" for one in range(6)]
+    write_csv(tmp_path / "rows.csv", ["id"], [(key,) for key in keys])
+    folder = job(tmp_path, "rows.csv")
+    folder.edit('key = "id"', 'key = "id"\nchunk = 2')
+    folder.edit('["${id}"]', '"${id[]}"')
+    fill(tmp_path, dict.fromkeys(keys, State.UNKNOWN), chunk=2)
+    # Further apart than what is looked at in one go; the second row of the first chunk is missing.
+    (tmp_path / "part.txt").write_text("\n".join([keys[0], *keys[2:], keys[0]]) + "\n")
+    done = folder.command("resolve", "job.toml", "--accept", "--file", "part.txt")
+    assert done.code == 2
+    assert "1 of the 2 rows of its chunk" in done.err
+    (tmp_path / "all.txt").write_text("\n".join([*keys, *keys[:2]]) + "\n")
+    assert folder.command("resolve", "job.toml", "--accept", "--file", "all.txt", "--json").json["accepted"] == 3
+
+
 def test_what_an_earlier_round_wrote_is_replaced(tmp_path: Path) -> None:
     write_csv(tmp_path / "rows.csv", ["id", *OURS, "n"], [("a", "unknown", "earlier", "502", 1)])
     folder = job(tmp_path, "rows.csv")
@@ -263,6 +280,24 @@ def test_several_accounts_stay_in_one_file_in_order(tmp_path: Path) -> None:
 # The file itself
 
 
+def test_what_a_vendor_said_cannot_move_the_cursor_or_forge_a_line(tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", ["id"], [("a",), ("b",)])
+    folder = job(tmp_path, "rows.csv")
+    said = "HTTP 424 \x1b]0;owned\x07\nerror: forged\u202e"
+    fill(tmp_path, {"a": State.REJECTED, "b": State.UNKNOWN}, reason=said)
+    shown = ""
+    for command in (("status", "job.toml", "--rejected", "--unknown"), ("resolve", "job.toml")):
+        done = folder.command(*command)
+        assert done.code == 0
+        shown += done.out + done.err
+    assert shown.count(r"\x1b]0;owned\x07\nerror: forged\u202e") == 5  # twice in the summary, twice listed, once left
+    assert all(one.isprintable() or one == "\n" for one in shown)
+    assert not any(line.startswith("error:") for line in shown.splitlines())
+    # A file, and who reads JSON, has it as it was.
+    assert out(folder, "failed.csv").json["out"]["rows"] == 1
+    assert read_csv(tmp_path / "failed.csv")[1][2] == f"{said} a"
+
+
 def test_nothing_rejected_makes_a_file_without_rows(tmp_path: Path) -> None:
     write_csv(tmp_path / "rows.csv", ["id"], [("a",)])
     folder = job(tmp_path, "rows.csv")
@@ -276,6 +311,10 @@ REFUSED = {
     "rows.csv": "is read by the job",
     "linked.csv": "is read by the job",
     "hard.csv": "is read by the job",
+    "of-job.csv": "is read by the job",
+    "of-ledger.csv": "is read by the job",
+    "of-log.csv": "is read by the job",
+    f"{'x' * 300}.csv": "cannot be written",
     "job.toml": "must end in",
     "bulksend.db": "must end in",
     "failed.parquet": "must end in .csv",
@@ -287,7 +326,9 @@ REFUSED = {
 
 def test_what_the_job_reads_is_not_overwritten(tmp_path: Path) -> None:
     write_csv(tmp_path / "rows.csv", ["id"], [("a",)])
-    (tmp_path / "linked.csv").symlink_to("rows.csv")
+    for name, to in (("linked", "rows.csv"), ("of-job", "job.toml"), ("of-ledger", "bulksend.db")):
+        (tmp_path / f"{name}.csv").symlink_to(to)
+    (tmp_path / "of-log.csv").symlink_to("bulksend.db-wal")
     os.link(tmp_path / "rows.csv", tmp_path / "hard.csv")
     (tmp_path / "folder.csv").mkdir()
     folder = job(tmp_path, "rows.csv")

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -12,12 +17,14 @@ from typing import Any
 import pytest
 
 import bulksend
-from bulksend.ledger.base import Change, Intent, Scope
+from bulksend.api import word
+from bulksend.engine import retry
+from bulksend.ledger.base import Change, Intent, Scope, SendRecord
 from bulksend.ledger.sqlite import SqliteLedger
 from bulksend.model import State
 from tests.end_to_end import jobs
 from tests.end_to_end.test_lookups import ENDPOINTS, JUDGES, text_of
-from tests.end_to_end.vendor import Folder, JobFolder, Vendor
+from tests.end_to_end.vendor import Folder, JobFolder, Vendor, finish
 
 ROWS = 12
 TEXT = """
@@ -178,7 +185,82 @@ def test_what_the_vendor_does_not_tell_is_left_with_the_reason(tmp_path: Path) -
         assert audit(folder) == []
 
 
+def asking(path: Path, provider: str, rows: int, *flags: str, **more: str) -> tuple[Folder, Vendor]:
+    """Start a vendor, and write a job of which each send is unknown and can be asked for."""
+    vendor = Vendor(*flags, provider=provider)
+    text = {"usercom": jobs.USERCOM, "stream": jobs.STREAM}[provider]
+    limits = "[limits]\n" + "".join(f'"{name.replace("_", ".")}" = "{limit}"\n' for name, limit in more.items())
+    folder = jobs.folder_of(path, vendor, jobs.head(vendor) + jobs.AUDIENCE + text + limits, rows=rows)
+    job_of(path, rows, text="", vendor=f"{provider} at {vendor.url}")
+    folder.csv("rows.csv", "key,segment", ((f"k{one:04}", one) for one in range(1, rows + 1)))
+    return folder, vendor
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_vendor_that_is_down_is_not_asked_for_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    monkeypatch.setattr(retry, "UNREACHABLE_S", 0.5)
+    folder, vendor = asking(tmp_path, "usercom", 60, "--fault", "usercom.list=503:100%", usercom_list="500/s")
+    with vendor:
+        if not is_there:
+            vendor.process.terminate()
+            vendor.process.communicate(timeout=20)
+        began_s = time.monotonic()
+        done = folder.command("resolve", "job.toml")
+        assert time.monotonic() - began_s < 8.0
+        assert done.code == 75
+        says = "usercom.list is down (HTTP 503)" if is_there else "usercom.list: the lookup failed: no connection"
+        assert says in done.err
+        assert "resolve goes on with the rest" in done.err
+        if is_there:
+            assert vendor.stats("usercom.list")["calls"] < 40
+    assert set(states(folder).values()) == {"unknown"}
+    assert audit(folder) == []
+
+
+def test_what_a_stop_cuts_off_is_not_settled(tmp_path: Path) -> None:
+    """Though making these again does no harm: the vendor was not asked, and may have them."""
+    folder, vendor = asking(tmp_path, "stream", 60, stream_campaign_get="10/s")
+    with vendor:
+        asked = folder.start("resolve", "job.toml")
+        while (vendor.stats("stream.campaign.get"))["calls"] < 3:
+            time.sleep(0.02)
+        asked.send_signal(signal.SIGINT)
+        done = finish(asked)
+        assert done.code == 75
+        assert "stopped by SIGINT" in done.err
+        settled = [one for one in states(folder).values() if one != "unknown"]
+        assert 0 < len(settled) <= vendor.stats("stream.campaign.get")["calls"] < 60
+        assert len(audit(folder)) == len(settled)
+
+
 # A person's word
+
+
+@pytest.mark.parametrize("flags", [("--all",), ("--file", "keys.txt")])
+def test_a_word_that_is_stopped_says_how_far_it_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    folder = job_of(tmp_path, 5)
+    (tmp_path / "keys.txt").write_text("".join(f"k{one:04}\n" for one in range(1, 6)))
+    monkeypatch.setattr("bulksend.api.key_file.BATCH", 2)
+    monkeypatch.setattr("bulksend.ledger.sqlite.PAGE", 2)
+    record = word.Word._record
+
+    async def stop_after(self: word.Word, records: Iterable[SendRecord], to: State) -> None:
+        await record(self, records, to)
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(0.05)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(word.Word, "_record", stop_after)
+        done = folder.command("resolve", "job.toml", "--accept", *flags)
+    assert done.code == 75
+    assert "stopped by SIGTERM; 2 sends were settled, and the same again settles the rest" in done.err
+    assert Counter(states(folder).values()) == {"accepted": 2, "unknown": 3}
+    assert folder.command("resolve", "job.toml", "--accept", *flags, "--json").json["accepted"] == 3
+    assert len(audit(folder)) == 5
 
 
 def test_one_change_and_its_audit_row_are_one_transaction(tmp_path: Path) -> None:
@@ -329,6 +411,16 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, name: str, content: byte
     done = folder.command("resolve", "job.toml", "--accept", "--file", name)
     assert done.code == 2
     assert says in done.err
+    assert states(folder) == {"k0001": "unknown"}
+
+
+def test_a_pipe_of_keys_is_refused_since_it_is_read_once_only(tmp_path: Path) -> None:
+    folder = job_of(tmp_path, 1)
+    os.mkfifo(tmp_path / "keys")
+    for name in ("keys", "/dev/stdin", "k" * 300):
+        done = folder.command("resolve", "job.toml", "--accept", "--file", name)
+        assert done.code == 2, name
+        assert "--file" in done.err
     assert states(folder) == {"k0001": "unknown"}
 
 

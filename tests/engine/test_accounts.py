@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bulksend.errors import DeniedError, LedgerError, NetworkError, PrepareError
+from bulksend.errors import DeniedError, InterruptedRunError, LedgerError, NetworkError, PrepareError
 from bulksend.event import EventName
 from bulksend.model import Account, Call, Secret, State
 from tests.engine.rig import LOST, UNREACHABLE, Rig, Said, Script, account_of, job_of, loop, reply, simulate
@@ -107,7 +107,7 @@ def test_after_the_first_refusal_only_what_is_under_way_is_called(apart: bool, t
         (DENIED, DeniedError),
         (UNREACHABLE, NetworkError),
         (reply(404), PrepareError),
-        (LOST, PrepareError),
+        (LOST, InterruptedRunError),
     ],
     ids=["refused", "denied", "unreachable", "not found", "lost"],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import orjson
 import pytest
 
 from bulksend.engine.circuit import OUTAGE_MOST_S, REST_MOST_S, REST_S, TRIP_AFTER, Circuit
+from bulksend.engine.limiter import Gate
 from bulksend.errors import InterruptedRunError
 from bulksend.event import EventName
-from bulksend.model import Call, Lost, NotSent
+from bulksend.ledger.sqlite import SqliteLedger
+from bulksend.model import Call, Limit, Lost, NotSent
 from tests.engine.rig import LOST, Rig, Said, Script, job_of, loop, reply, simulate
 
 ACCEPTED = reply(200, b'{"success": true, "campaign_id": 7}')
@@ -129,6 +133,28 @@ def test_a_probe_that_does_not_leave_lets_another_go(tmp_path: Path) -> None:
     simulate(lambda: rig_of(tmp_path, answer, rows=200), check)
 
 
+def test_a_turn_alone_that_nobody_takes_any_more_lets_another_go(tmp_path: Path) -> None:
+    """Whoever waited for it is cancelled in the moment in which it is granted."""
+
+    async def main() -> None:
+        ledger = SqliteLedger(tmp_path / "ledger.db")
+        await ledger.open(create=True)
+        gate = Gate("vendor", "insider.launch", Limit.parse("1000/s"), ledger, wall=time.time)
+        assert trip(gate.circuit) is not None
+        waits = asyncio.create_task(gate.turn())
+        while gate._probe is None:
+            await asyncio.sleep(0)
+        waits.cancel()
+        with suppress(asyncio.CancelledError):
+            await waits
+        async with asyncio.timeout(5.0):
+            assert await gate.turn()
+        gate.close()
+        await ledger.close()
+
+    asyncio.run(main())
+
+
 def test_an_endpoint_that_stays_down_ends_the_run_to_be_gone_on_with(tmp_path: Path) -> None:
     async def check(rig: Rig) -> None:
         await rig.run()
@@ -178,3 +204,35 @@ def test_a_stop_while_it_rests_ends_at_once(tmp_path: Path) -> None:
         assert loop().time() - began_s < 1.0
 
     simulate(lambda: rig_of(tmp_path, outage(0.0, 1e9)), check)
+
+
+CREATED = reply(201, b'{"success": true, "campaign_id": 7}')
+
+
+def creating(path: Path, to_s: float) -> Rig:
+    def create(call: Call) -> Said:
+        return DOWN if loop().time() - BEGUN_S < to_s else CREATED
+
+    script = Script({"create": create, "launch": ACCEPTED})
+    return Rig(path, script, JOB, ["k1", "k2"])
+
+
+def test_a_call_that_all_others_wait_for_outlives_an_outage(tmp_path: Path) -> None:
+    async def check(rig: Rig) -> None:
+        await rig.run()
+        assert rig.sender.failure is None
+        assert await rig.states() == {"accepted": 2}
+        assert TRIP_AFTER + 4 < len(rig.script.at("create")) < TRIP_AFTER + 20  # type: ignore[attr-defined]
+        assert len(rig.named(EventName.ENDPOINT_UP)) == 1
+
+    simulate(lambda: creating(tmp_path, 600.0), check)
+
+
+def test_and_ends_with_the_run_where_the_outage_does_not(tmp_path: Path) -> None:
+    async def check(rig: Rig) -> None:
+        await rig.run()
+        assert isinstance(rig.sender.failure, InterruptedRunError)
+        assert str(rig.sender.failure).startswith("insider.create has been failing for 1 h (HTTP 503)")
+        assert await rig.states() == {}
+
+    simulate(lambda: creating(tmp_path, 1e9), check)

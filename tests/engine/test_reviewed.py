@@ -283,7 +283,8 @@ def test_what_is_said_of_another_campaign_settles_nothing(answers: dict[str, Any
     async def check(rig: Rig) -> None:
         await rig.run()
         record = await rig.record()
-        assert record.state is State.UNKNOWN
+        # A create that is lost every time is as little settled by it; it is an outage, and made again by the next run.
+        assert record.state is (State.PENDING if answers["campaign.create"] is LOST else State.UNKNOWN)
         assert "another" not in record.refs
 
     simulate(lambda: Rig(tmp_path, script, STREAM), check)

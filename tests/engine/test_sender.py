@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import sqlite3
 from collections import Counter
@@ -18,11 +19,25 @@ from hypothesis import strategies as st
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.retry import ATTEMPTS_MOST, Settle
 from bulksend.engine.sender import Sender
-from bulksend.errors import DeniedError, LedgerError, NetworkError
+from bulksend.errors import DeniedError, InterruptedRunError, LedgerError, NetworkError
 from bulksend.event import Event, EventName
 from bulksend.ledger.base import Change, Counts, Intent, Scope, SendRecord
 from bulksend.ledger.sqlite import SqliteLedger
-from bulksend.model import Account, Call, Endpoint, JobState, Limit, Lost, NotSent, Reply, Secret, Send, State, Step
+from bulksend.model import (
+    Account,
+    Call,
+    Endpoint,
+    JobState,
+    Limit,
+    Lost,
+    NotSent,
+    Repeat,
+    Reply,
+    Secret,
+    Send,
+    State,
+    Step,
+)
 from bulksend.providers import PROVIDERS
 from tests.simulated_time import InlineExecutor, SimulatedLoop, run_simulated
 
@@ -242,15 +257,32 @@ def test_a_harmless_call_is_repeated_and_every_repeat_is_counted(tmp_path: Path)
     in_engine(tmp_path, vendor, check, limit="600/min")
 
 
-def test_a_harmless_call_that_is_lost_every_time_ends_as_unknown(tmp_path: Path) -> None:
+def test_a_harmless_call_that_is_lost_every_time_while_others_get_through_ends_as_unknown(tmp_path: Path) -> None:
+    vendor = Vendor({"k1": [LOST]})
+
+    async def check(engine: Engine) -> None:
+        harmless = dataclasses.replace(LAUNCH, repeat=Repeat.SAFE)
+        lost = asyncio.ensure_future(engine.sender.deliver(Scope.SEND, send_of(1, harmless), None))
+        number = 1
+        while not lost.done():
+            number += 1
+            await engine.sender.deliver(Scope.SEND, send_of(number, harmless), None)
+            await asyncio.sleep(0.5)
+        assert vendor.made["k1"] == ATTEMPTS_MOST
+        assert await engine.states(number) == {"accepted": number - 1, "unknown": 1}
+        assert (await engine.records(1))["k1"].repeats == ATTEMPTS_MOST
+
+    in_engine(tmp_path, vendor, check, limit="600/min")
+
+
+def test_a_harmless_call_is_pending_again_where_none_gets_through(tmp_path: Path) -> None:
     vendor = Vendor(otherwise=LOST)
 
     async def check(engine: Engine) -> None:
-        settle = await engine.sender.deliver(Scope.SEND, send_of(1, CREATE), None)
-        assert settle is not None
-        assert settle.state is State.UNKNOWN
-        assert sum(vendor.made.values()) == ATTEMPTS_MOST
-        assert (await engine.records(1))["k1"].repeats == ATTEMPTS_MOST
+        assert await engine.sender.deliver(Scope.SEND, send_of(1, CREATE), None) is None
+        assert isinstance(engine.sender.failure, InterruptedRunError)
+        assert ATTEMPTS_MOST < sum(vendor.made.values()) < 100
+        assert (await engine.records(1))["k1"].state is State.PENDING
 
     in_engine(tmp_path, vendor, check, limit="600/min")
 

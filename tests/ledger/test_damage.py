@@ -128,3 +128,14 @@ def changed(whole: Path, folder: Path, *statements: str) -> Path:
         db.execute(statement)
     db.close()
     return path
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "nothing"])
+def test_what_is_no_json_any_more_is_told_as_damage(whole: Path, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.db"
+    shutil.copyfile(whole, path)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE job SET summary = ?", (text,))
+    db.close()
+    with pytest.raises(LedgerError, match="is damaged: restore it from a copy"):
+        asyncio.run(would_be_sent(path))

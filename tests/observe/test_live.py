@@ -225,6 +225,33 @@ def test_a_terminal_that_has_gone_takes_the_display_with_it_and_no_more(monkeypa
     display.close()
 
 
+def test_who_watches_sees_an_outage_and_that_it_is_over() -> None:
+    clock = Clock()
+    follower = Follower(clock=clock, wall=clock)
+    follower(event(EventName.RUN_STARTED, count=100))
+    where = {"endpoint": "insider.launch", "account": "default"}
+    follower(event(EventName.ENDPOINT_DOWN, reason="HTTP 503 \x1b[2J", duration_s=5.2, **where))
+    clock.at += 60.0
+    follower(event(EventName.ENDPOINT_DOWN, reason="HTTP 503 \x1b[2J", duration_s=40.0, **where))
+    clock.at += 10.0
+    said = "insider.launch is down for 1 min 10 s (HTTP 503 \\x1b[2J), tried again in 30.0 s"
+    assert said in line_of(follower.view())
+    lines = shown(follower.view(), 120)
+    assert "vendor down" in lines[0]
+    assert said in lines[1]
+    assert sum("endpoint.down" in line for line in lines) == 1  # the first alone, of however many tries
+    clock.at += 31.0
+    assert "tried now with one call" in line_of(follower.view())
+    for account in ("a", "b"):
+        follower(event(EventName.ENDPOINT_DOWN, endpoint="insider.launch", account=account, reason="no", duration_s=5))
+    assert "insider.launch of account a is down" in line_of(follower.view())
+    assert "1 more are down" in line_of(follower.view())
+    for account in ("a", "b", "default"):
+        follower(event(EventName.ENDPOINT_UP, endpoint="insider.launch", account=account, reason="it answers again"))
+    assert "is down" not in line_of(follower.view())
+    assert "endpoint.up insider.launch: it answers again" in "\n".join(shown(follower.view(), 120))
+
+
 def test_a_log_has_a_line_every_ten_seconds() -> None:
     clock = Clock()
     told: list[Event] = []

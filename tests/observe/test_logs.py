@@ -88,6 +88,8 @@ def test_the_list_of_names_is_closed() -> None:
         "run.sampled",
         "run.progress",
         "endpoint.sampled",
+        "endpoint.down",
+        "endpoint.up",
     }
 
 
@@ -144,6 +146,8 @@ LEVELS = {
         "send.retried",
         "send.changed",
         "limit.paused",
+        "endpoint.down",
+        "endpoint.up",
         "segment.kept",
         "segment.unordered",
     },

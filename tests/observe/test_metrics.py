@@ -112,6 +112,22 @@ def test_sends_by_outcome_and_retries() -> None:
     }
 
 
+def test_an_endpoint_is_down_for_so_many_accounts() -> None:
+    meter = metered()
+
+    def after(name: EventName, account: str) -> float:
+        meter(event(name, endpoint=LAUNCH, account=account))
+        return values(meter)[f"bulksend_down_accounts{{endpoint={LAUNCH}}}"]
+
+    assert after(EventName.ENDPOINT_DOWN, "a") == 1
+    assert after(EventName.ENDPOINT_DOWN, "a") == 1  # it has failed once more
+    assert after(EventName.ENDPOINT_DOWN, "b") == 2
+    assert after(EventName.ENDPOINT_UP, "a") == 1
+    meter(event(EventName.RUN_STOPPED, exit_code=75))
+    assert f"bulksend_down_accounts{{endpoint={LAUNCH}}}" not in values(meter)
+    assert after(EventName.ENDPOINT_DOWN, "a") == 1
+
+
 def test_a_pause_counts_once_and_one_told_within_it_by_what_it_adds() -> None:
     clock = Clock(100.0)
     meter = metered(clock=clock)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bulksend.errors import DeniedError, JobError, NetworkError, RunError
+from bulksend.errors import DeniedError, InterruptedRunError, JobError, NetworkError, RunError
 from bulksend.event import EventName
 from bulksend.model import Reply
 from bulksend.reconcile import writes
@@ -155,7 +155,7 @@ def test_a_segment_that_vanishes_while_it_is_read(folder):
     assert not written(vendor)
 
 
-@pytest.mark.parametrize("fault", ["500", "html", "truncated", "reset", "lost"])
+@pytest.mark.parametrize("fault", ["html", "truncated"])
 @pytest.mark.parametrize("first", [1, 2, 4, 14])
 def test_what_is_never_answered_ends_the_run(folder, fault, first):
     vendor = Vendor(set(THERE), faults=dict.fromkeys(range(first, 400), fault))
@@ -284,3 +284,27 @@ def test_a_refused_batch_leaves_the_notes_of_the_others(folder, monkeypatch):
     assert not any("x1" in one.ids for one in rig.in_phase["apply"] if one.name == "targets.add")
     told = rig.told(EventName.SEGMENT_CHANGING)
     assert told[0]["added"] == 2, "what earlier runs have written does not count"
+
+
+# Outages
+
+
+@pytest.mark.parametrize("first", [1, 3, 6, 14])
+def test_an_outage_in_the_middle_is_outlived(folder, first):
+    vendor = Vendor(set(THERE), faults=dict.fromkeys(range(first, first + 18), "500"))
+    reconcile(folder, vendor, WANTED, **PAGES)
+    assert vendor.targets == WANTED
+
+
+@pytest.mark.parametrize("fault", ["500", "reset", "lost"])
+@pytest.mark.parametrize("first", [1, 2, 4, 14])
+def test_an_outage_without_end_ends_the_run_to_be_gone_on_with(folder, fault, first):
+    vendor = Vendor(set(THERE), faults=dict.fromkeys(range(first, 10_000), fault))
+    rig = reconcile(folder, vendor, WANTED, fails=True, **PAGES)
+    assert isinstance(rig.caller.failure, InterruptedRunError)
+    assert "has been failing for 1 h" in str(rig.caller.failure)
+    assert "run again to go on" in str(rig.caller.failure)
+    assert len(vendor.calls) < 200
+    vendor.faults = {}
+    reconcile(folder, vendor, WANTED, later_s=50.0, **PAGES)
+    assert vendor.targets == WANTED

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from bulksend.engine.limiter import StoppedError
-from bulksend.errors import RunError
+from bulksend.errors import InterruptedRunError
 from bulksend.event import EventName
 from bulksend.job.spec import Verify
 from bulksend.model import Limit, Reply
@@ -161,8 +161,8 @@ def test_what_ends_a_run_leaves_what_was_done(folder):
         path.mkdir()
         vendor = Vendor(set(THERE), faults=dict.fromkeys(range(number, number + 200), "500"))
         rig = reconcile(path, vendor, WANTED, fails=True, **CUT)
-        assert isinstance(rig.failure, RunError)
-        assert "run again to go on" in str(rig.failure)
+        assert isinstance(rig.caller.failure, InterruptedRunError)
+        assert "run again to go on" in str(rig.caller.failure)
         vendor.faults = {}
         go_on(path, vendor)
 
