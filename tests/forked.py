@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -51,6 +52,7 @@ def _main(arguments: Sequence[str], cwd: str, env: Mapping[str, str], out: int, 
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    tempfile.tempdir = None  # as it is in a process that was not forked: for TMPDIR to say
     from bulksend.cli.app import app
 
     app(list(arguments), prog_name="bulksend")
