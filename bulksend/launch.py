@@ -230,8 +230,8 @@ class Launch:
 
     @property
     def under_way(self) -> int:
-        """Return how many sends are rendered and not settled."""
-        return len(self._under_way)
+        """Return how many sends are rendered and not settled; what is overdue stands as unknown already."""
+        return len(self._under_way) - self._sender.overdue
 
     async def prepare(self, account: Account, *, again: bool) -> None:
         """Make what the account's sends depend on, before any of them. Raises PrepareError, and StoppedError."""

@@ -103,6 +103,7 @@ class Client:
                 random=random.random,
                 observe=self._observe,
                 contract=self._loaded.limits,
+                gives_up=False,
             )
             stack.push_async_callback(caller.close)
             self._caller, self._stack = caller, stack.pop_all()

@@ -77,7 +77,7 @@ async def compare(
         try:
             difference = await sync.find()
         except StoppedError:
-            raise InterruptedRunError("the segment was not read to its end") from None
+            raise caller.failure or InterruptedRunError("the segment was not read to its end") from None
         await aside(executor, partial(files.write, sync.lines))
         record = await known.find_segment(*where)
         found = reasons(

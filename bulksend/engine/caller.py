@@ -87,7 +87,8 @@ class Caller(Wire):
                 if not repeats:  # nothing was tried before that it could be about
                     outcome = Rejected(outcome.reason, outcome.status)
                 return (result if isinstance(result, Reply) else None), outcome
-            if waits and isinstance(outcome, Unknown) and lane.gate.circuit.is_open:
+            is_down = isinstance(outcome, Unknown) and lane.gate.circuit.is_open
+            if waits and is_down:
                 attempt -= 1
             decision = self._decide(lane, step, outcome, attempt, None)
             throttled += isinstance(outcome, Throttled)
@@ -95,7 +96,7 @@ class Caller(Wire):
                 await self._pause(lane, decision, outcome)  # everybody was told, also where this call gives up
             if not isinstance(decision, Again) or self.is_over(send.account):
                 return (result if isinstance(result, Reply) else None), outcome
-            out_of_tries = attempt >= tries and decision.pause_s is None
+            out_of_tries = (attempt >= tries or is_down) and decision.pause_s is None
             if not waits and (throttled > THROTTLED_MOST or out_of_tries):
                 return (result if isinstance(result, Reply) else None), outcome
             repeats += decision.repeats

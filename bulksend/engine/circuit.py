@@ -22,14 +22,15 @@ class Circuit:
     any one clock. While it is open, only the calls count that were made to try: not those that were under way before.
     """
 
-    __slots__ = ("_failures", "down_since_s", "rests")
+    __slots__ = ("_failed_at_s", "_failures", "down_since_s", "rests")
 
     def __init__(self) -> None:
         self._failures = 0
         self.rests = 0
         """How often in a row it was opened; 0 while it is closed."""
         self.down_since_s: float | None = None
-        """When the first of the failures in a row was seen."""
+        """When the first of the failures in a row was seen, after which it was tried again and again."""
+        self._failed_at_s = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -43,8 +44,9 @@ class Circuit:
 
     def failed(self, now_s: float, random: Callable[[], float]) -> float | None:
         """Count a call that failed; returns how long nothing is to be called, where that begins now."""
-        if self.down_since_s is None:
-            self.down_since_s = now_s
+        if self.down_since_s is None or now_s - self._failed_at_s > OUTAGE_MOST_S:
+            self.down_since_s = now_s  # nobody tried for so long: it may have been up meanwhile
+        self._failed_at_s = now_s
         self._failures += 1
         if self._failures < TRIP_AFTER:
             return None

@@ -10,6 +10,7 @@ from typing import Unpack
 
 import msgspec
 
+from bulksend.engine.breaker import outage_of
 from bulksend.engine.caller import Caller
 from bulksend.engine.lane import Lane, Permits
 from bulksend.engine.limiter import StoppedError
@@ -39,6 +40,8 @@ HELD_MOST = 2048
 """Sends that are rendered and wait, in one stream of them: what memory holds of an audience."""
 TOO_LATE = "not sent: its time has passed"
 MAYBE_TOO_LATE = "an earlier call may have arrived, and the time to make it again has passed"
+FOLLOWED_DOWN_S = 600.0
+"""For how long an endpoint may be down before what is followed by it is followed no more."""
 LOOKS_MOST = 4
 """How often a lookup is tried whose answer does not come."""
 
@@ -68,6 +71,8 @@ class Sender(Caller):
         self.job_id = job_id
         self.tally: Counter[str] = Counter()
         """What the vendor said that followed campaigns came to."""
+        self.overdue = 0
+        """Sends that stand as unknown in the ledger, and whose reply is still waited for."""
 
     async def run(
         self,
@@ -208,6 +213,12 @@ class Sender(Caller):
                 return await self._too_late(send, number, step, repeats)
             if step.every_s:
                 await lane.polls.acquire()
+                outage = self._end_of_following(lane)
+                if outage is not None:
+                    lane.polls.release()
+                    settle = Settle(State.ACCEPTED, reason=f"started; its end is not known: {outage}")
+                    await self._settle(scope, send, number, step, settle, attempt, State.PENDING)
+                    return settle
             try:
                 outcome, noted = await self._attempt(lane, scope, send, number, step, repeats, attempt, watching)
             except _TooLateError:
@@ -272,6 +283,13 @@ class Sender(Caller):
             self._stats(step.endpoint).retried += 1
             self._tell.retried(send, step.endpoint, attempt, decision)
             await self._wait(decision.after_s, send.account)
+
+    def _end_of_following(self, lane: Lane) -> str | None:
+        """Say why nothing is followed any more: where it is asked for, nobody has answered for too long."""
+        down_since_s = lane.gate.circuit.down_since_s
+        if down_since_s is None or asyncio.get_running_loop().time() - down_since_s < FOLLOWED_DOWN_S:
+            return None
+        return outage_of(lane.gate)
 
     async def ask(self, send: Send, step: Step) -> Found | Absent | Untold | None:
         """Ask the vendor whether a step of unknown effect had it; None where nothing can tell."""
@@ -353,6 +371,7 @@ class Sender(Caller):
         reason = "no whole reply in time; it is still waited for"
         change = Change(Scope.SEND, send.key, State.SENDING, State.UNKNOWN, number, reason=reason, repeats=1)
         await self._ledger.record(self.job_id, change)
+        self.overdue += 1
 
     async def _settle(
         self, scope: Scope, send: Send, number: int, step: Step, settle: Settle, attempt: int, noted: State
@@ -370,5 +389,6 @@ class Sender(Caller):
             repeats=settle.state is State.UNKNOWN and noted is not State.UNKNOWN,
         )
         await self._ledger.record(self.job_id, change)
+        self.overdue -= noted is State.UNKNOWN
         if scope is Scope.SEND:
             self._tell.settled(send, step.endpoint, settle, attempt)

@@ -93,7 +93,7 @@ class _Departure:
             self._timer = None
 
     def _give_up(self) -> None:
-        if self._timer is not None:
+        if self._timer is not None and not self.timeout.expired():
             self._timer = None
             self.timeout.reschedule(asyncio.get_running_loop().time())
 

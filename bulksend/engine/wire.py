@@ -8,6 +8,7 @@ from functools import partial
 from typing import NotRequired, TypedDict, Unpack
 
 from bulksend.engine.breaker import Breaker
+from bulksend.engine.circuit import Circuit
 from bulksend.engine.lane import Lane
 from bulksend.engine.limiter import Gate, StoppedError
 from bulksend.engine.retry import Again, reset_most_s
@@ -37,6 +38,7 @@ class Surroundings(TypedDict):
     random: Callable[[], float]
     observe: Callable[[Event], None]
     contract: NotRequired[Collection[str]]
+    gives_up: NotRequired[bool]
 
 
 class Wire:
@@ -44,7 +46,8 @@ class Wire:
 
     Clock, sleeping and randomness come from outside: time is the event loop's, `wall` is seconds since the epoch,
     `random` is uniform in [0, 1). `observe` is called for every fact, on the event loop, and must not block. `contract`
-    names the endpoints whose limit the user has set, so that what the vendor's replies say does not change it.
+    names the endpoints whose limit the user has set, so that what the vendor's replies say does not change it. An
+    outage that lasts too long ends the account's part, unless `gives_up` is False.
 
     An account that cannot go on (its credentials are refused, its vendor not reached) ends by itself; the others go on.
     """
@@ -65,6 +68,8 @@ class Wire:
         self._random = surroundings["random"]
         self._tell = Teller(self.job, surroundings["observe"])
         self._gates: dict[tuple[str, str], Gate] = {}
+        self._circuits: dict[tuple[str, str], Circuit] = {}
+        """Outlive the gates: another account of the identity does not find out anew that the endpoint is down."""
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._contract = frozenset(surroundings.get("contract", ()))
         self._stopping = False
@@ -74,7 +79,8 @@ class Wire:
         self._ends: dict[str, asyncio.Event] = {}
         """By account, what its sleepers wait for beside time: that it is over."""
         self._spent = 0
-        self._breaker = Breaker(self._tell, self._random, self.fail)
+        fail = self.fail if surroundings.get("gives_up", True) else lambda _account, _failure: None
+        self._breaker = Breaker(self._tell, self._random, fail)
         self._overdue: set[Callable[[], None]] = set()
         """What ends the wait for replies that are late already."""
 
@@ -154,6 +160,7 @@ class Wire:
         async def leave() -> None:
             nonlocal has_left, is_alone
             if is_alone:
+                is_alone = False
                 lane.gate.answered()  # the connection was gone when the turn came: it is not used
             is_alone = await lane.gate.turn(send.account.name)
             if self.is_over(send.account) or step.is_past(self._wall()):
@@ -194,8 +201,9 @@ class Wire:
                 result = await self._transport.send(call, leave, took_too_long)
             if counted is not None:
                 await counted
-            if counted is None or isinstance(result, Reply):
-                await self._breaker.heard(lane, send.account, result, alone=is_alone)
+            # One that came late was counted when it was overdue; that it came at all shows that the vendor is up.
+            if counted is None or (isinstance(result, Reply) and result.status < 500):
+                await self._breaker.heard(lane, send.account, result, alone=is_alone or counted is not None)
         finally:
             self._overdue.difference_update(waits)
             if is_alone:
@@ -238,6 +246,7 @@ class Wire:
                 limit = self._limit_of(endpoint.name)
                 told = partial(self._tell.limit_changed, endpoint, account)
                 gate = Gate(account.identity, endpoint.name, limit, self._ledger, wall=self._wall, on_change=told)
+                gate.circuit = self._circuits.setdefault((account.identity, endpoint.name), gate.circuit)
                 self._gates[account.identity, endpoint.name] = gate
                 if self.stopping:
                     gate.close(StoppedError())

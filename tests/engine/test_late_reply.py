@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from bulksend.engine.transport import CALL_TIMEOUT_S, PATIENCE_S, Overdue
+from bulksend.engine.transport import CALL_TIMEOUT_S, PATIENCE_S, Overdue, _Departure
 from bulksend.errors import InterruptedRunError
 from bulksend.event import EventName
 from bulksend.ledger.base import SendRecord
 from bulksend.model import Call, Lost, NotSent, Reply, State
 from tests.engine.rig import Rig, job_of, loop, reply, simulate
+from tests.simulated_time import run_simulated
 
 ACCEPTED = reply(200, b'{"success": true, "campaign_id": 7}')
 JOB = job_of("insider", create={"title": "Sale", "language": "en_GB"}, limits={"insider.launch": "100/s"})
@@ -159,3 +161,68 @@ def test_what_may_be_repeated_is_not_waited_for(tmp_path: Path) -> None:
         assert CALL_TIMEOUT_S <= second - first < CALL_TIMEOUT_S + 2.0
 
     simulate(lambda: Rig(tmp_path, Slow({"Spring": NEVER_S}), job), check)
+
+
+def test_what_is_overdue_counts_once_in_the_numbers_so_far(tmp_path: Path) -> None:
+    async def check(rig: Rig) -> None:
+        run = asyncio.create_task(rig.run())
+        await at(rig, 50.0, "k1")
+        job = await rig.ledger.find_job(rig.job.name)
+        assert job is not None
+        assert (job.counts.accepted, job.counts.unknown, rig.launch.under_way) == (1, 1, 0)
+        run.cancel()  # as the second Ctrl-C does
+        await asyncio.gather(run, return_exceptions=True)
+        assert rig.launch.under_way == 0
+
+    simulate(lambda: Rig(tmp_path, Slow({"k1": NEVER_S}), JOB, ["k1", "k2"]), check)
+
+
+def test_a_vendor_that_always_takes_its_time_is_not_down(tmp_path: Path) -> None:
+    keys = [f"k{one:03}" for one in range(300)]
+
+    async def check(rig: Rig) -> None:
+        await rig.run()
+        assert await rig.states() == {"accepted": 300}
+        assert loop().time() - BEGUN_S < 600.0
+
+    simulate(lambda: Rig(tmp_path, Slow(dict.fromkeys(keys, 40.0)), JOB, keys), check)
+
+
+def test_giving_up_a_wait_that_ends_by_itself_harms_nobody() -> None:
+    async def main() -> None:
+        gave: list[Callable[[], None]] = []
+
+        async def call() -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(10.0) as timeout:
+                    departure = _Departure(_nothing, timeout, (10.0, CALL_TIMEOUT_S), gave.append)
+                    departure.left()
+                    try:
+                        await asyncio.sleep(NEVER_S)
+                    finally:
+                        departure.end_clock()
+
+        task = asyncio.create_task(call())
+        await asyncio.sleep(1.0)
+        # The end of the patience, and a stop, fall due in one turn of the loop.
+        loop().call_at(BEGUN_S + CALL_TIMEOUT_S + PATIENCE_S + 1e-5, lambda: wrong.extend(_raised(gave[0])))
+        wrong: list[BaseException] = []
+        await asyncio.sleep(CALL_TIMEOUT_S + PATIENCE_S - 1.001)
+        loop().now_s += 0.1
+        await task
+        await asyncio.sleep(1.0)
+        assert wrong == []
+
+    run_simulated(main())
+
+
+async def _nothing() -> None:
+    """The turn comes at once."""
+
+
+def _raised(call: Callable[[], None]) -> list[BaseException]:
+    try:
+        call()
+    except RuntimeError as wrong:
+        return [wrong]
+    return []
