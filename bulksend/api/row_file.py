@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -52,7 +53,7 @@ def row_file(rows: WholeRows, kind: str, stream: BinaryIO, *, packed: bool, scra
     return made
 
 
-class _Lines:
+class _Lines(ABC):
     """A file of lines; those of the rows that are kept are made by `line`."""
 
     close: Callable[[], None] | None = None
@@ -66,8 +67,9 @@ class _Lines:
         self._file.write(b"".join(lines))
         return len(lines)
 
+    @abstractmethod
     def line(self, row: object, mark: Mark) -> bytes:
-        raise NotImplementedError
+        """Return one row, as its audience wrote it, with what became of it."""
 
     def finish(self) -> None:
         if self.close is not None:
