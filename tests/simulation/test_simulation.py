@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.promises import tell
 from tests.simulation.scenario import WAYS, scenario_of
 
-SEEDS = 360
+SEEDS = 510
 BLOCKS = 3
 LONG_SEEDS = 20_000
 
