@@ -335,6 +335,8 @@ class Sender(Caller):
         def overdue() -> None:
             nonlocal noting
             noting = loop.create_task(self._note_overdue(send, number))
+            # Where the ledger fails, the call's own way may end for that before it comes to ask.
+            noting.add_done_callback(lambda task: task.cancelled() or task.exception())
             leave_flight()
             watching()
 
