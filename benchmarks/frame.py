@@ -107,7 +107,7 @@ def shown(result: Result) -> str:
 
 def _text(value: Value) -> str:
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
