@@ -15,7 +15,7 @@ from typing import Self
 from bulksend.api.opening import open_ledger
 from bulksend.api.refusal import Observer
 from bulksend.engine.caller import Caller
-from bulksend.engine.transport import AiohttpTransport
+from bulksend.engine.direct import open_transport
 from bulksend.errors import CallFailedError, InterruptedRunError, JobError, Problem, RunError
 from bulksend.event import Event
 from bulksend.fields import did_you_mean, read_table, unknown_fields
@@ -91,7 +91,7 @@ class Client:
             ledger = open_ledger(self._ledger or f"sqlite://{folder / 'limits.db'}", folder)
             stack.push_async_callback(ledger.close)
             await ledger.open(create=True)
-            transport = AiohttpTransport()
+            transport = open_transport()
             stack.push_async_callback(transport.close)
             caller = Caller(
                 job="-",

@@ -20,7 +20,7 @@ from bulksend.api.segment import Segment, segment_report
 from bulksend.api.signals import signals_end
 from bulksend.engine.caller import Caller
 from bulksend.engine.limiter import StoppedError
-from bulksend.engine.transport import AiohttpTransport
+from bulksend.engine.direct import open_transport
 from bulksend.errors import InterruptedRunError
 from bulksend.ledger.base import Ledger
 from bulksend.reconcile.aside import aside
@@ -48,7 +48,7 @@ async def compare(
         await aside(executor, files.open)
         known = await _open(ledger, opened, folder)
         stack.push_async_callback(known.close)
-        transport = AiohttpTransport()
+        transport = open_transport()
         stack.push_async_callback(transport.close)
 
         def observe(event: object) -> None:

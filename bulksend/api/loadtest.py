@@ -18,7 +18,7 @@ from bulksend.api.opening import Opened, load_whole, naming, open_job, secret_pr
 from bulksend.api.run import JobSource, start_emulator
 from bulksend.api.signals import signals_end
 from bulksend.duration import parse_duration
-from bulksend.engine.transport import AiohttpTransport
+from bulksend.engine.direct import open_transport
 from bulksend.errors import DeniedError, InterruptedRunError, JobError, Problem, RunError
 from bulksend.job.check import Row
 from bulksend.job.rows import BATCH
@@ -115,7 +115,8 @@ async def load_test_async(
         rows = partial(_rows, opened, limit)
         sends = await asyncio.get_running_loop().run_in_executor(executor, draw, opened.renderer, rows, wanted)
         check_confirmed((send.account for send in sends), {host.lower() for host in confirm_hosts})
-        transport = await stack.enter_async_context(AiohttpTransport())
+        transport = open_transport()
+        stack.push_async_callback(transport.close)
         rounds = await make_rounds(opened.renderer, sends, step, asker(loaded.provider, transport))
         name = opened.flow.steps[step][1].name
         fullest = Fullest(loaded.limit(name), asked.profile.highest_per_s)

@@ -18,7 +18,7 @@ from bulksend.api.source import chunk_source, row_source
 from bulksend.engine.circuit import TRIP_AFTER
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.sender import Sender as Engine
-from bulksend.engine.transport import AiohttpTransport
+from bulksend.engine.direct import open_transport
 from bulksend.errors import InterruptedRunError
 from bulksend.event import Event, EventName
 from bulksend.launch import Launch, Source
@@ -40,7 +40,7 @@ class Lookup:
         self._opened = opened
         self._job_id = job_id
         self._ledger = cast("Ledger", _Signed(ledger, settler))
-        self._transport = AiohttpTransport()
+        self._transport = open_transport()
         self._engine = _Asker(
             job=job.name,
             job_id=job_id,

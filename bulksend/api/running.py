@@ -18,7 +18,8 @@ from bulksend.api.opening import Opened
 from bulksend.api.report import Failure, Report, SegmentReport
 from bulksend.duration import format_duration
 from bulksend.engine.sender import Sender as Engine
-from bulksend.engine.transport import AiohttpTransport, Transport
+from bulksend.engine.direct import open_transport
+from bulksend.engine.transport import Transport
 from bulksend.errors import (
     BulksendError,
     GuardError,
@@ -61,7 +62,7 @@ class Run:
         self._chronicle = Chronicle()
         self._tell = Observers([self._chronicle, *observers])
         self._limited = limited
-        self._transport: Transport = AiohttpTransport()
+        self._transport: Transport = open_transport()
         self._engine: Engine | None = None
         self._launch: Launch | None = None
         self._record: JobRecord | None = None

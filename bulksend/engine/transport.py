@@ -12,16 +12,18 @@ from typing import Protocol, Self
 
 import aiohttp
 from aiohttp import ClientTimeout
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from bulksend.engine.echo import Echo
-from bulksend.engine.inflate import ACCEPT_ENCODING, Body, TooLargeError, UnreadableError
+from bulksend.engine.heads import ALWAYS
+from bulksend.engine.inflate import Body, TooLargeError, UnreadableError
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.proxy import Proxies, ProxyRefusedError
 from bulksend.engine.tls import ENVIRONMENT, tls_context, why_refused
 from bulksend.model import Call, Lost, NotSent, Reply
 
-__all__ = ["AiohttpTransport", "Overdue", "Transport"]
+__all__ = ["AiohttpTransport", "Overdue", "Transport", "reason_of"]
 
 CONNECT_TIMEOUT_S = 10.0
 CALL_TIMEOUT_S = 30.0
@@ -145,8 +147,8 @@ class AiohttpTransport:
         self._call_timeout_s = call_timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._session: aiohttp.ClientSession | None = None
-        self._proxies = Proxies()
-        self._echo = Echo()
+        self.proxies = Proxies()
+        self.echo = Echo()
         # A bundle that cannot be used is told at once; otherwise certificates are read when a call first needs them.
         self._tls = tls_context() if any(map(os.environ.get, ENVIRONMENT)) else None
 
@@ -160,12 +162,12 @@ class AiohttpTransport:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            _allow_connections()
+            self.allow_connections()
             self._session = aiohttp.ClientSession(
                 connector=_GatedConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=ClientTimeout(total=None),
-                headers={"User-Agent": "bulksend", "Accept": "*/*", "Accept-Encoding": ACCEPT_ENCODING},
+                headers=ALWAYS,
                 raise_for_status=False,
                 trust_env=False,
                 auto_decompress=False,
@@ -207,12 +209,12 @@ class AiohttpTransport:
         except ProxyRefusedError as wrong:
             return NotSent(str(wrong))
         except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError, EOFError) as wrong:
-            reason = _reason(wrong)
+            reason = reason_of(wrong)
             return NotSent(reason) if departure is None or departure.left_at_s is None else Lost(reason)
 
     async def _exchange(self, call: Call, departure: _Departure) -> Reply:
         url = URL(call.url, encoded=True)
-        proxy = self._proxies.of(url)
+        proxy = self.proxies.of(url)
         request = self._open().request(
             call.endpoint.method,
             url,
@@ -221,18 +223,29 @@ class AiohttpTransport:
             allow_redirects=False,
             proxy=None if proxy is None else proxy.url,
             proxy_headers=None if proxy is None else proxy.headers,
-            ssl=self._context() if url.scheme == "https" else True,
+            ssl=self.context() if url.scheme == "https" else True,
         )
         loop = asyncio.get_running_loop()
         async with request as response:
             body = await _body(response)
             left_at_s = departure.left_at_s
             assert left_at_s is not None
-            headers, body = self._echo.masked(call.headers, response.headers, body)
+            headers, body = self.echo.masked(call.headers, response.headers, body)
             lower = {name.lower(): text for name, text in headers.items()}
             return Reply(response.status, lower, body, loop.time() - left_at_s)
 
-    def _context(self) -> ssl.SSLContext:
+    @staticmethod
+    def allow_connections() -> None:
+        """Raise the soft limit of open files, which is often 1,024: a slow vendor takes a connection for each call."""
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+    def context(self) -> ssl.SSLContext:
+        """Return what TLS connections are made with, read when the first is; raises JobError."""
         if self._tls is None:
             self._tls = tls_context()
         return self._tls
@@ -249,17 +262,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
         raise
 
 
-def _allow_connections() -> None:
-    """Raise the soft limit of open files, which is often 1,024: a slow vendor takes a connection for each call."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _reason(wrong: BaseException) -> str:
+def reason_of(wrong: BaseException) -> str:
     """Say what happened in words that hold no header, body or address beyond the host."""
     match wrong:
         case aiohttp.ClientConnectorDNSError():
@@ -285,7 +288,7 @@ def _reason(wrong: BaseException) -> str:
             return "the reply broke off"
         case aiohttp.ClientOSError():
             return "the connection was reset" if wrong.errno else "the connection failed"
-        case aiohttp.ClientResponseError():
+        case aiohttp.ClientResponseError() | HttpProcessingError():
             return "the reply is not HTTP"
         case _:
             return f"the call failed ({type(wrong).__name__})"
