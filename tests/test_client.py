@@ -327,7 +327,7 @@ def test_a_repeat_that_is_refused_after_a_lost_reply_is_not_a_plain_refusal(
 ) -> None:
     monkeypatch.setenv("CLIENT_SECRET", "s3cret-that-is-long-enough-for-hs256")
     taken = Reply(400, {}, b'{"code": 4, "message": "taken"}')
-    monkeypatch.setattr(client_module, "AiohttpTransport", lambda: Scripted(Lost("reset"), *[taken] * 7))
+    monkeypatch.setattr(client_module, "open_transport", lambda: Scripted(Lost("reset"), *[taken] * 7))
     secrets = dict.fromkeys(ALL[str(given["provider"])].account_secrets, SECRET)
 
     async def main() -> bulksend.Answer:

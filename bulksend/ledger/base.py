@@ -255,8 +255,8 @@ class Ledger(Protocol):
     def audit(self, job_id: int) -> AsyncIterator[list[AuditRecord]]:
         """Yield who settled which send, in the order in which it was done, page by page."""
 
-    async def record(self, job_id: int, transition: Transition) -> None:
-        """Make a transition; it is durable when this returns. Many at a time share one commit."""
+    def record(self, job_id: int, transition: Transition) -> Awaitable[None]:
+        """Make a transition; it is durable once this was awaited. Many at a time share one commit."""
 
     def by_state(self, job_id: int, state: State) -> AsyncIterator[list[SendRecord]]:
         """Yield the job's sends in a state, in order of key, page by page."""
@@ -331,16 +331,17 @@ class GroupCommit:
         self.took_s = 0.0
         self._broken: BaseException | None = None
 
-    async def add(self, job_id: int, transition: Transition) -> None:
-        """Return once the transition is durable."""
-        if self._broken is not None:
-            raise self._broken
+    def add(self, job_id: int, transition: Transition) -> asyncio.Future[None]:
+        """Take a transition; the future is done once it is durable."""
         loop = asyncio.get_running_loop()
         done = loop.create_future()
+        if self._broken is not None:
+            done.set_exception(self._broken)
+            return done
         self._waiting.append(((job_id, transition), done))
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._drain())
-        await done
+        return done
 
     async def idle(self) -> None:
         """Return once nothing is waiting."""

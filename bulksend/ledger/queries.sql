@@ -58,27 +58,48 @@ WHERE job_id = :job_id AND state = 'sending' AND scope = :scope;
 UPDATE job SET sending = 0, unknown = unknown + :turned WHERE id = :job_id;
 
 -- intend --
--- new or pending → sending; anything else changes no row, and the caller raises.
+-- new or pending → sending, for each of a JSON list; anything else changes no row, and the caller raises. One statement
+-- for many sends: SQLite works through them by itself, without asking the interpreter back for each.
 INSERT INTO send (job_id, scope, key, account, row, step, state, attempts, fingerprint, at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'sending', 1, ?7, ?8)
+SELECT :job_id, json_extract(value, '$.scope'), json_extract(value, '$.key'), json_extract(value, '$.account'),
+       json_extract(value, '$.row'), json_extract(value, '$.step'), 'sending', 1, json_extract(value, '$.fingerprint'),
+       :now
+FROM json_each(:rows) WHERE true
 ON CONFLICT (job_id, scope, key) DO UPDATE
-SET state = 'sending', attempts = attempts + 1, account = ?4, row = ?5, fingerprint = ?7, at = ?8
-WHERE state = 'pending' AND step = ?6;
+SET state = 'sending', attempts = attempts + 1, account = excluded.account, row = excluded.row,
+    fingerprint = excluded.fingerprint, at = excluded.at
+WHERE state = 'pending' AND step = excluded.step;
 
 -- invalid --
--- new → rejected without a call.
+-- new → rejected without a call, for each of a JSON list.
 INSERT INTO send (job_id, scope, key, account, row, step, state, attempts, fingerprint, reason, at)
-VALUES (?1, 'send', ?2, ?3, ?4, 0, 'rejected', 0, ?5, ?6, ?7)
+SELECT :job_id, 'send', json_extract(value, '$.key'), json_extract(value, '$.account'), json_extract(value, '$.row'), 0,
+       'rejected', 0, json_extract(value, '$.fingerprint'), json_extract(value, '$.reason'), :now
+FROM json_each(:rows) WHERE true
 ON CONFLICT (job_id, scope, key) DO UPDATE
-SET state = 'rejected', reason = ?6, at = ?7
+SET state = 'rejected', reason = excluded.reason, at = excluded.at
 WHERE state = 'pending';
 
 -- change --
+-- For each of a JSON list: a row that is not in the state that it comes from is not changed, and the caller raises. The
+-- list is made first, and each of its rows led to its send by key: else all sends of the job are gone through.
 UPDATE send
-SET state = ?5, step = ?6, refs = CASE WHEN ?7 IS NULL THEN refs ELSE json_insert(refs, '$[#]', ?7) END,
-    reason = ?8, status = ?9, at = ?11,
-    repeats = CASE WHEN step = ?6 THEN repeats ELSE 0 END + ?10
-WHERE job_id = ?1 AND scope = ?2 AND key = ?3 AND state = ?4;
+SET state = new.state, step = new.step,
+    refs = CASE WHEN new.ref IS NULL THEN refs ELSE json_insert(refs, '$[#]', new.ref) END,
+    reason = new.reason, status = new.status, at = :now,
+    repeats = CASE WHEN send.step = new.step THEN send.repeats ELSE 0 END + new.repeats
+FROM (
+    WITH listed AS MATERIALIZED (
+        SELECT :job_id AS job_id, json_extract(value, '$.scope') AS scope, json_extract(value, '$.key') AS key,
+               json_extract(value, '$.frm') AS frm, json_extract(value, '$.to') AS state,
+               json_extract(value, '$.step') AS step, json_extract(value, '$.ref') AS ref,
+               json_extract(value, '$.reason') AS reason, json_extract(value, '$.status') AS status,
+               json_extract(value, '$.repeats') AS repeats
+        FROM json_each(:rows)
+    )
+    SELECT * FROM listed
+) AS new
+WHERE send.job_id = new.job_id AND send.scope = new.scope AND send.key = new.key AND send.state = new.frm;
 
 -- count --
 UPDATE job SET accepted = accepted + ?2, rejected = rejected + ?3, unknown = unknown + ?4, sending = sending + ?5

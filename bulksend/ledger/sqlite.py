@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from bulksend.ledger.base import (
     Counts,
     GroupCommit,
     Intent,
+    Invalid,
     JobRecord,
     Lease,
     Member,
@@ -237,42 +239,39 @@ class SqliteLedger:
             after = page[-1].key
             yield page
 
-    async def record(self, job_id: int, transition: Transition) -> None:
+    def record(self, job_id: int, transition: Transition) -> Awaitable[None]:
         """Make a transition with the next group commit."""
-        await self._commit.add(job_id, transition)
+        return self._commit.add(job_id, transition)
 
     def _apply(self, batch: list[tuple[int, Transition]]) -> None:
         self._db.check_file()
         now = self._wall()
-        intents, changes, invalid = [], [], []
-        deltas: dict[int, list[int]] = {}
+        of_jobs: dict[int, tuple[list[Intent], list[Change], list[Invalid]]] = {}
         for job_id, one in batch:
-            delta = deltas.setdefault(job_id, [0] * len(_COUNTED))
+            intents, changes, invalid = of_jobs.setdefault(job_id, ([], [], []))
             if isinstance(one, Intent):
-                intents.append((job_id, one.scope, one.key, one.account, one.row, one.step, one.fingerprint, now))
-                _count(delta, one.scope, None, State.SENDING)
+                intents.append(one)
             elif isinstance(one, Change):
-                status = (one.ref, one.reason, one.status, one.repeats, now)
-                changes.append((job_id, one.scope, one.key, one.frm, one.to, one.step, *status))
-                _count(delta, one.scope, one.frm, one.to)
+                changes.append(one)
             else:
-                invalid.append((job_id, one.key, one.account, one.row, one.fingerprint, one.reason, now))
-                _count(delta, Scope.SEND, None, State.REJECTED)
+                invalid.append(one)
         with self._db.transaction():
-            self._guarded("intend", intents)
-            self._guarded("change", changes)
-            self._guarded("invalid", invalid)
-            counted = [(job_id, *delta) for job_id, delta in deltas.items() if any(delta)]
-            self._db.execute_many("count", counted)
+            for job_id, (intents, changes, invalid) in of_jobs.items():
+                self._guarded("intend", job_id, intents, now)
+                self._guarded("change", job_id, changes, now)
+                self._guarded("invalid", job_id, invalid, now)
+                delta = _counted(intents, changes, invalid)
+                if any(delta):
+                    self._db.execute_many("count", [(job_id, *delta)])
             self._audit.add(((job_id, one) for job_id, one in batch if isinstance(one, Change)), now)
 
-    def _guarded(self, name: str, rows: Sequence[tuple[object, ...]]) -> None:
+    def _guarded(self, name: str, job_id: int, rows: Sequence[Transition], now: float) -> None:
         """Run a transition for each row; raise when one of them was not in the state that it must come from."""
         if not rows:
             return
-        if self._db.execute_many(name, rows) != len(rows):
-            scope_key = 1 if name == "invalid" else 2
-            keys = ", ".join(str(row[scope_key]) for row in rows[:5])
+        text = msgspec.json.encode(rows).decode()
+        if self._db.execute(name, job_id=job_id, rows=text, now=now).rowcount != len(rows):
+            keys = ", ".join(row.key for row in rows[:5])
             text = f"a send was not in the state that its change ({name}) starts from; among the keys {keys}"
             raise LedgerError(f"the ledger {self.path} refused a transition: {text}")
 
@@ -364,13 +363,15 @@ class SqliteLedger:
 _COUNTED = (State.ACCEPTED, State.REJECTED, State.UNKNOWN, State.SENDING)
 
 
-def _count(delta: list[int], scope: Scope, frm: State | None, to: State) -> None:
-    if scope is not Scope.SEND:
-        return
-    if frm in _COUNTED:
-        delta[_COUNTED.index(frm)] -= 1
-    if to in _COUNTED:
-        delta[_COUNTED.index(to)] += 1
+def _counted(intents: Sequence[Intent], changes: Sequence[Change], invalid: Sequence[Invalid]) -> list[int]:
+    """Return by how much each of the counted states of the job's sends grows."""
+    became: Counter[State | None] = Counter({State.REJECTED: len(invalid)})
+    became[State.SENDING] += sum(one.scope is Scope.SEND for one in intents)
+    for (scope, frm, to), number in Counter((one.scope, one.frm, one.to) for one in changes).items():
+        if scope is Scope.SEND:
+            became[frm] -= number
+            became[to] += number
+    return [became[state] for state in _COUNTED]
 
 
 def _all(query: Callable[[], Iterable[tuple[object, ...]]]) -> list[tuple[Any, ...]]:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from bulksend.errors import JobLockedError, LedgerError, LedgerVersionError
 from bulksend.ledger.base import Change, Counts, Intent, Invalid, Member, Scope, SendRecord, Transition
+from bulksend.ledger.database import _named
 from bulksend.ledger.sqlite import SqliteLedger
 from bulksend.model import JobState, State
 from tests.simulated_time import InlineExecutor
@@ -298,7 +299,7 @@ def test_a_caller_that_goes_away_does_not_harm_the_others(tmp_path: Path) -> Non
         ledger = SqliteLedger(tmp_path / "a.db")
         await ledger.open(create=True)
         job_id = await started(ledger)
-        tasks = [asyncio.create_task(ledger.record(job_id, intent(f"k{number}"))) for number in range(20)]
+        tasks = [asyncio.ensure_future(ledger.record(job_id, intent(f"k{number}"))) for number in range(20)]
         await asyncio.sleep(0)
         tasks[3].cancel()
         await asyncio.wait(tasks)
@@ -474,6 +475,7 @@ HOLDER = """
 import asyncio, sys
 from pathlib import Path
 from bulksend.ledger.base import Intent, Scope
+from bulksend.ledger.database import _named
 from bulksend.ledger.sqlite import SqliteLedger
 
 async def main():
@@ -904,6 +906,7 @@ READ_ONLY = """
 import asyncio, os, sys
 from pathlib import Path
 from bulksend.errors import LedgerError
+from bulksend.ledger.database import _named
 from bulksend.ledger.sqlite import SqliteLedger
 
 async def start(path):
@@ -970,6 +973,7 @@ import asyncio, resource, signal, sys
 from pathlib import Path
 from bulksend.errors import LedgerError
 from bulksend.ledger.base import Intent, Scope
+from bulksend.ledger.database import _named
 from bulksend.ledger.sqlite import SqliteLedger
 
 async def main():
@@ -995,3 +999,20 @@ def test_a_file_system_that_takes_no_more_is_said_plainly(tmp_path: Path) -> Non
     number, _, said = run_script(FULL, path).partition(" ")
     assert "cannot be written: the disk" in said
     assert rows(path, "SELECT count(*) FROM send") == [(int(number),)]
+
+
+@pytest.mark.parametrize("statement", ["intend", "change", "invalid"])
+def test_a_transition_goes_to_its_send_by_key_and_not_through_all_sends_of_the_job(
+    statement: str, tmp_path: Path
+) -> None:
+    async def check(ledger: SqliteLedger) -> None:
+        job_id = await started(ledger)
+        for number in range(3):  # an order that is right for a few rows only would show with some there
+            await ledger.record(job_id, intent(f"k{number}"))
+        text = _named("queries.sql")[statement]
+        given = {"job_id": job_id, "rows": "[]", "now": NOW}
+        plan = [str(row[3]) for row in connection(ledger).execute(f"EXPLAIN QUERY PLAN {text}", given)]
+        assert not [line for line in plan if "send" in line and "(job_id=? AND scope=? AND key=?)" not in line]
+        assert plan
+
+    with_ledger(tmp_path / "ledger.db", check)
