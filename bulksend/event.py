@@ -48,8 +48,11 @@ class EventName(StrEnum):
     LIMIT_CHANGED = "limit.changed"
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One fact, as logs, metrics and progress receive it. Never holds a payload, a header or a secret."""
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One fact, as logs, metrics and progress receive it. Never holds a payload, a header or a secret.
+
+    It refers to nothing that could refer to it, so that the garbage collector need not know of it.
+    """
 
     name: EventName
     job: str

@@ -12,7 +12,7 @@ from bulksend.api.report import Report
 from bulksend.api.run import JobSource
 from bulksend.api.state import ledger_of, status_async
 from bulksend.model import JobState
-from bulksend.observe.chronicle import History
+from bulksend.observe.history import History
 from bulksend.observe.view import EndpointView, View
 
 __all__ = ["watch_async"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from bisect import bisect_left, bisect_right
+from collections import deque
 
 from bulksend.engine.rate import WindowCount
 from bulksend.model import Limit
@@ -11,6 +12,11 @@ from bulksend.model import Limit
 __all__ = ["EndpointStats", "Latencies"]
 
 STEPS_PER_DOUBLING = 16
+WAITING_MOST = 512
+_FIRST = round(math.log2(1e-6) * STEPS_PER_DOUBLING)
+"""The number of the bucket about 1 µs, which has everything below it too; that about 1 s is number 0."""
+_ENDS = (*(2 ** ((number + 0.5) / STEPS_PER_DOUBLING) for number in range(_FIRST, 20 * STEPS_PER_DOUBLING)), math.inf)
+"""The longest latency of each bucket."""
 SAMPLED_LEAST_S = 0.5
 """A shorter time says nothing about a rate."""
 SAMPLED_CALLS = 10
@@ -19,32 +25,55 @@ SAMPLED_MOST_S = 30.0
 
 
 class Latencies:
-    """A histogram whose buckets grow by 4.4 %: percentiles within that, in constant memory."""
+    """A histogram whose buckets grow by 4.4 %, from 1 µs to 12 days: percentiles within that, in constant memory.
 
-    __slots__ = ("_buckets", "count")
+    What is added waits, and is sorted into the buckets many at a time, which costs a third of one by one.
+    """
+
+    __slots__ = ("_buckets", "_waiting")
 
     def __init__(self) -> None:
-        self._buckets: Counter[int] = Counter()
-        self.count = 0
+        self._buckets: dict[int, int] = {}
+        self._waiting: list[float] = []
+
+    @property
+    def count(self) -> int:
+        """Return how many were counted."""
+        return sum(self._buckets.values()) + len(self._waiting)
 
     def add(self, seconds: float) -> None:
         """Count one latency."""
-        self._buckets[round(math.log2(max(seconds, 1e-6)) * STEPS_PER_DOUBLING)] += 1
-        self.count += 1
+        waiting = self._waiting
+        waiting.append(seconds)
+        if len(waiting) >= WAITING_MOST:
+            self.settle()
+
+    def settle(self) -> None:
+        """Sort what waits into the buckets: done where it is asked for, and worth it only to free its memory."""
+        waiting, self._waiting = self._waiting, []
+        waiting.sort()
+        begin = 0
+        while begin < len(waiting):
+            bucket = bisect_left(_ENDS, waiting[begin])
+            end = bisect_right(waiting, _ENDS[bucket], begin)
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + end - begin
+            begin = end
 
     def merge(self, other: Latencies) -> None:
         """Count the other's latencies too."""
-        self._buckets.update(other._buckets)
-        self.count += other.count
+        other.settle()
+        for bucket, number in other._buckets.items():
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + number
 
     def percentile_ms(self, share: float) -> float | None:
         """Return the latency that this share (0 to 1) of the calls did not pass, in ms; None without calls."""
+        self.settle()
         wanted = math.ceil(self.count * share)
         seen = 0
         for bucket in sorted(self._buckets):
             seen += self._buckets[bucket]
             if seen >= wanted:
-                return float(round(2 ** (bucket / STEPS_PER_DOUBLING) * 1000, 1))
+                return float(round(2 ** ((bucket + _FIRST) / STEPS_PER_DOUBLING) * 1000, 1))
         return None
 
 
@@ -61,15 +90,17 @@ class EndpointStats:
         self.last_at_s = -math.inf
         self.last_reply_at_s = -math.inf
         self._windows: dict[str, WindowCount] = {}
-        self._calls: Counter[str] = Counter()
-        self._samples: deque[tuple[float, Counter[str]]] = deque([(0.0, Counter())])
+        self._calls: dict[str, int] = {}
+        self._samples: deque[tuple[float, dict[str, int]]] = deque([(0.0, {})])
 
     def left(self, account: str, at_s: float) -> None:
         """Count a call that passed the gate."""
         self.calls += 1
-        self._calls[account] += 1
-        self.first_at_s = min(self.first_at_s, at_s)
-        self.last_at_s = max(self.last_at_s, at_s)
+        self._calls[account] = self._calls.get(account, 0) + 1
+        if at_s < self.first_at_s:  # noqa: PLR1730 - a fifth of the time
+            self.first_at_s = at_s
+        if at_s > self.last_at_s:  # noqa: PLR1730 - a fifth of the time
+            self.last_at_s = at_s
         window = self._windows.get(account)
         if window is None:
             window = self._windows[account] = WindowCount(self.limit.windows[0])
@@ -78,7 +109,8 @@ class EndpointStats:
     def answered(self, duration_s: float, at_s: float) -> None:
         """Count a whole reply."""
         self.latencies.add(duration_s)
-        self.last_reply_at_s = max(self.last_reply_at_s, at_s)
+        if at_s > self.last_reply_at_s:  # noqa: PLR1730 - a fifth of the time
+            self.last_reply_at_s = at_s
 
     @property
     def max_in_window(self) -> int:
@@ -109,7 +141,7 @@ class EndpointStats:
             self._samples.popleft()
         then_s, before = self._samples[0]
         self._samples.append((now_s, self._calls.copy()))
-        calls = max((number - before[account] for account, number in self._calls.items()), default=0)
+        calls = max((number - before.get(account, 0) for account, number in self._calls.items()), default=0)
         since_s = now_s - max(then_s, self.first_at_s)
         if since_s <= 0:
             return 0.0

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from bulksend.observe.chronicle import History
+from bulksend.observe.history import History
 from bulksend.observe.timeline import Timeline
 
 __all__ = ["LoadRecord"]

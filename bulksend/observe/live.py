@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
 from bulksend.event import Event, EventName
+from bulksend.observe.by_name import ByName, both
 from bulksend.observe.chronicle import Chronicle
 from bulksend.observe.view import EndpointView, SegmentView, View, line_of, panel_of
 
@@ -22,10 +23,11 @@ _COUNTED = {
     EventName.SEND_REJECTED: "rejected",
     EventName.SEND_UNKNOWN: "unknown",
 }
-_ENDED = (EventName.RUN_FINISHED, EventName.RUN_STOPPED, EventName.RUN_FAILED)
+_RESTS = frozenset((EventName.RUN_FINISHED, EventName.RUN_STOPPED, EventName.RUN_FAILED, EventName.SEGMENT_COMPARED))
+_BEGINS = frozenset((EventName.RUN_STARTED, EventName.SEGMENT_READING, EventName.SEGMENT_CHANGING, *_COUNTED))
 
 
-class Follower:
+class Follower(ByName):
     """An observer that knows at any moment what there is to see of a run."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
@@ -45,33 +47,48 @@ class Follower:
         self._segment_before = 0
         self._segment_ids = 0
         self._segment_since_s = 0.0
+        own = dict.fromkeys(_COUNTED, self._settle) | {
+            EventName.RUN_STARTED: self._start,
+            EventName.ENDPOINT_SAMPLED: self._sample,
+            EventName.SEGMENT_READING: self._read,
+            EventName.SEGMENT_CHANGING: self._change,
+            EventName.SEGMENT_PAGE: self._page,
+            EventName.SEGMENT_CHANGED: self._changed,
+            EventName.SEGMENT_COMPARED: self._end_segment,
+            EventName.SEGMENT_VERIFIED: self._end_segment,
+        }
+        kept = self._chronicle.methods
+        super().__init__({**kept, **{name: both(kept.get(name), method) for name, method in own.items()}})
 
-    def __call__(self, event: Event) -> None:
-        """Take note of an event."""
-        self._chronicle(event)
-        name = event.name
-        if (outcome := _COUNTED.get(name)) is not None:
-            self._counts[outcome] += 1
-            self._segment = None
-        elif name is EventName.RUN_STARTED:
-            self._job, self._total = event.job, event.count or 0
-            rejected, unknown = event.rejected or 0, event.unknown or 0
-            accepted = (event.settled or 0) - rejected - unknown
-            self._before = {"accepted": accepted, "rejected": rejected, "unknown": unknown}
-        elif name is EventName.ENDPOINT_SAMPLED:
-            self._shares[event.endpoint or ""] = event.utilization or 0.0, event.in_flight or 0
-        elif name is EventName.SEGMENT_READING:
-            self._begin_segment(f"{event.ref} read", event.count, event.settled or 0)
-        elif name is EventName.SEGMENT_CHANGING:
-            self._begin_segment(f"{event.ref} changed", (event.added or 0) + (event.removed or 0), 0)
-        elif name is EventName.SEGMENT_PAGE:
-            self._segment_done += 1
-            self._segment_ids += event.count or 0
-        elif name is EventName.SEGMENT_CHANGED:
-            self._segment_done += (event.added or 0) + (event.removed or 0)
-            self._segment_ids = self._segment_done
-        elif name in (EventName.SEGMENT_COMPARED, EventName.SEGMENT_VERIFIED):
-            self._segment = None
+    def _settle(self, event: Event) -> None:
+        self._counts[_COUNTED[event.name]] += 1
+        self._segment = None
+
+    def _start(self, event: Event) -> None:
+        self._job, self._total = event.job, event.count or 0
+        rejected, unknown = event.rejected or 0, event.unknown or 0
+        accepted = (event.settled or 0) - rejected - unknown
+        self._before = {"accepted": accepted, "rejected": rejected, "unknown": unknown}
+
+    def _sample(self, event: Event) -> None:
+        self._shares[event.endpoint or ""] = event.utilization or 0.0, event.in_flight or 0
+
+    def _read(self, event: Event) -> None:
+        self._begin_segment(f"{event.ref} read", event.count, event.settled or 0)
+
+    def _change(self, event: Event) -> None:
+        self._begin_segment(f"{event.ref} changed", (event.added or 0) + (event.removed or 0), 0)
+
+    def _page(self, event: Event) -> None:
+        self._segment_done += 1
+        self._segment_ids += event.count or 0
+
+    def _changed(self, event: Event) -> None:
+        self._segment_done += (event.added or 0) + (event.removed or 0)
+        self._segment_ids = self._segment_done
+
+    def _end_segment(self, _: Event) -> None:
+        self._segment = None
 
     def _begin_segment(self, what: str, total: int | None, done: int) -> None:
         self._segment, self._segment_total = what, total
@@ -154,7 +171,7 @@ class Live:
     def __call__(self, event: Event) -> None:
         """Take note of an event; the display begins with the run, and rests where a question may be asked."""
         self._follower(event)
-        if event.name in _ENDED or event.name is EventName.SEGMENT_COMPARED:
+        if event.name in _RESTS:
             self.close()
         elif not self._is_drawn and event.name in _BEGINS:
             self._is_drawn = True
@@ -171,15 +188,7 @@ class Live:
                 self._live.stop()
 
 
-_BEGINS = (
-    EventName.RUN_STARTED,
-    EventName.SEGMENT_READING,
-    EventName.SEGMENT_CHANGING,
-    *_COUNTED,
-)
-
-
-class Ticker:
+class Ticker(ByName):
     """An observer that gives a line of the view to a log every few seconds, where nobody looks at a display."""
 
     def __init__(
@@ -195,12 +204,13 @@ class Ticker:
         self._clock = clock
         self._follower = Follower(clock=clock, wall=wall)
         self._told_s = clock()
+        known = self._follower.methods
+        ticks = (EventName.RUN_SAMPLED, EventName.SEGMENT_PAGE, EventName.SEGMENT_CHANGED)
+        super().__init__({**known, **{name: both(known.get(name), self._tick) for name in ticks}})
 
-    def __call__(self, event: Event) -> None:
-        """Take note of an event; a sample, of which there is one about every second, may be the moment for a line."""
-        self._follower(event)
-        if event.name in (EventName.RUN_SAMPLED, EventName.SEGMENT_PAGE, EventName.SEGMENT_CHANGED):
-            now_s = self._clock()
-            if now_s - self._told_s >= self._every_s:
-                self._told_s = now_s
-                self._log(Event(EventName.RUN_PROGRESS, event.job, reason=line_of(self._follower.view())))
+    def _tick(self, event: Event) -> None:
+        """A sample, of which there is one about every second, may be the moment for a line."""
+        now_s = self._clock()
+        if now_s - self._told_s >= self._every_s:
+            self._told_s = now_s
+            self._log(Event(EventName.RUN_PROGRESS, event.job, reason=line_of(self._follower.view())))

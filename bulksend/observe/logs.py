@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any, cast
 
 import orjson
 
-from bulksend.errors import JobError, Problem
 from bulksend.event import Event, EventName
+from bulksend.observe.by_name import ByName
+from bulksend.observe.log_file import LogFile
 
 __all__ = ["LogFormat", "Logs"]
 
@@ -50,9 +51,10 @@ _LEVEL = {
 """Everything else is info. The routine of every single send is debug: a log file has it, the terminal does not."""
 
 
-class Logs:
+class Logs(ByName):
     """An observer of events: lines on stderr from info up, and every event as JSON in `file`, made with mode 0600.
 
+    The file gets the routine of a turn of the event loop at the turn's end, and everything else at once.
     Raises JobError when the file cannot be written.
     """
 
@@ -60,51 +62,34 @@ class Logs:
         self._stream = stream or cast("IO[str]", _Stderr())
         style = style or (LogFormat.CONSOLE if self._stream.isatty() else LogFormat.JSON)
         self._lines: Any = _structured(self._stream, style)
-        self._file: Any = None
-        self._to_file: Any = None
-        if file is not None:
-            try:
-                self._file = os.fdopen(
-                    os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8"
-                )
-            except OSError as wrong:
-                raise JobError(
-                    Problem(f"cannot be written: {wrong.strerror}", file=str(file), field="--log-file")
-                ) from None
-            self._to_file = _structured(self._file, LogFormat.JSON)
-
-    def __call__(self, event: Event) -> None:
-        """Write the event."""
-        level = _LEVEL.get(event.name, "info")
-        if level == "debug" and self._to_file is None:
-            return
-        fields = _fields(event)
-        if level != "debug" and self._lines is not None:
-            try:
-                getattr(self._lines, level)(event.name.value, **fields)
-            except (OSError, ValueError):
-                self._lines = None  # nobody reads it any more, or it is closed: the file goes on
-        if self._to_file is not None:
-            try:
-                getattr(self._to_file, level)(event.name.value, **fields)
-            except OSError as wrong:
-                self._give_up(wrong)
+        self._file = None if file is None else LogFile(file, self._say)
+        methods: dict[EventName, Callable[[Event], None]] = {}
+        for name in EventName:
+            if _LEVEL.get(name) != "debug":
+                methods[name] = self._told
+            elif self._file is not None:
+                methods[name] = self._file.add
+        super().__init__(methods)
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            try:
-                self._file.close()
-            except OSError as wrong:
-                self._give_up(wrong)
+            self._file.close()
 
-    def _give_up(self, wrong: OSError) -> None:
-        """A full disk under the log is said once; the run goes on, since the ledger is what counts."""
-        file, self._file, self._to_file = self._file, None, None
-        with contextlib.suppress(OSError):
-            file.close()
+    def _told(self, event: Event) -> None:
+        level = _LEVEL.get(event.name, "info")
+        if self._lines is not None:
+            try:
+                getattr(self._lines, level)(event.name.value, **_fields(event))
+            except (OSError, ValueError):
+                self._lines = None  # nobody reads it any more, or it is closed: the file goes on
+        if self._file is not None:
+            self._file.add(event, level)
+            self._file.flush()
+
+    def _say(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write(f"warning: the log file cannot be written any more: {wrong.strerror}\n")
+            self._stream.write(f"warning: {text}\n")
 
 
 class _Stderr:

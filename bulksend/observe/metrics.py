@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bulksend.event import Event, EventName
+from bulksend.observe.by_name import ByName
 
 __all__ = ["INSTRUMENTS", "Distribution", "Instrument", "Kind", "Labels", "Meter", "Value"]
 
@@ -41,21 +42,20 @@ class Instrument:
 
 @dataclass(slots=True)
 class Distribution:
-    """A histogram's value: how many fell into each bucket, the one without an end included, and their sum."""
+    """A histogram's value: how many fell into each bucket, the one without an end included, and their sum.
+
+    A number that is a bucket's bound is within it.
+    """
 
     counts: list[int]
     total: float = 0.0
-
-    def add(self, number: float, bounds: tuple[float, ...]) -> None:
-        """Count a number; one that is a bound is within it."""
-        self.counts[bisect_left(bounds, number)] += 1
-        self.total += number
 
 
 Value = float | Distribution
 
 _ENDPOINT = ("endpoint",)
 _FAST = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_WAIT = (0.001, 0.0025, *_FAST, 60.0)
 _COUNTER, _GAUGE, _HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 
 BUILD = Instrument("bulksend_build_info", _GAUGE, "Always 1; the version is its label.", ("version",))
@@ -80,7 +80,7 @@ WAIT = Instrument(
     "How long a call that was answered had waited for its turn under the limit, a connection included.",
     _ENDPOINT,
     "s",
-    (0.001, 0.0025, *_FAST, 60.0),
+    _WAIT,
 )
 SENDS = Instrument(
     "bulksend_sends",
@@ -140,15 +140,32 @@ INSTRUMENTS = (
 
 _STATUSES = ("2xx", "3xx", "4xx", "429", "5xx", "none")
 _CLASSES = {2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx"}
-_OUTCOMES: dict[EventName, Labels] = {
-    EventName.SEND_ACCEPTED: ("accepted",),
-    EventName.SEND_REJECTED: ("rejected",),
-    EventName.SEND_UNKNOWN: ("unknown",),
-}
+_ACCEPTED, _REJECTED, _UNKNOWN = ("accepted",), ("rejected",), ("unknown",)
 _READ, _ADDED, _REMOVED = ("read",), ("added",), ("removed",)
 
 
-class Meter:
+class _Calls:
+    """The calls of one endpoint, as cheap to count as can be."""
+
+    __slots__ = ("endpoint", "latency", "statuses", "wait")
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.statuses: dict[int | None, int] = {}
+        """HTTP knows a few dozen; the classes that they are told by are made of them when they are asked for."""
+        self.latency = Distribution([0] * (len(LATENCY.bounds) + 1))
+        self.wait = Distribution([0] * (len(WAIT.bounds) + 1))
+
+    def classes(self) -> dict[Labels, float]:
+        """Return the calls by endpoint and class of status; those that there were none of, too."""
+        found: dict[Labels, float] = {(self.endpoint, name): 0 for name in _STATUSES}
+        for status, number in self.statuses.copy().items():  # at once: the run goes on meanwhile
+            name = "none" if status is None else "429" if status == 429 else _CLASSES.get(status // 100, "5xx")
+            found[self.endpoint, name] += number
+        return found
+
+
+class Meter(ByName):
     """An observer that keeps the instruments' values; read by other threads with `points`.
 
     `wall` is seconds since the epoch, `clock` any that only goes on. Runs that follow one another add up.
@@ -157,65 +174,46 @@ class Meter:
     def __init__(
         self, *, wall: Callable[[], float] = time.time, clock: Callable[[], float] = time.monotonic, version: str = ""
     ) -> None:
+        super().__init__(
+            {
+                EventName.CALL_MADE: self._called,
+                EventName.SEND_ACCEPTED: self._accept,
+                EventName.SEND_REJECTED: self._refuse,
+                EventName.SEND_UNKNOWN: self._refuse,
+                EventName.SEND_RETRIED: self._retry,
+                EventName.LIMIT_PAUSED: self._pause,
+                EventName.ENDPOINT_DOWN: self._down_or_up,
+                EventName.ENDPOINT_UP: self._down_or_up,
+                EventName.ENDPOINT_SAMPLED: self._sample,
+                EventName.RUN_SAMPLED: self._sample_run,
+                EventName.SEGMENT_PAGE: self._page,
+                EventName.SEGMENT_CHANGED: self._change,
+                EventName.RUN_STARTED: self._start,
+                EventName.RUN_FINISHED: self._finish,
+                EventName.RUN_STOPPED: self._finish,
+                EventName.RUN_FAILED: self._finish,
+            }
+        )
         self.began_at = wall()
         """When counting began, in seconds since the epoch."""
         self._wall = wall
         self._clock = clock
         self._numbers: dict[Instrument, dict[Labels, float]] = {
-            one: {} for one in INSTRUMENTS if one.kind is not Kind.HISTOGRAM
+            one: {} for one in INSTRUMENTS if one.kind is not Kind.HISTOGRAM and one is not CALLS
         }
-        self._distributions: dict[Instrument, dict[Labels, Distribution]] = {
-            one: {} for one in INSTRUMENTS if one.kind is Kind.HISTOGRAM
-        }
-        # What every call and send touches is looked up once.
-        self._calls, self._sends = self._numbers[CALLS], self._numbers[SENDS]
-        self._latency, self._wait = self._distributions[LATENCY], self._distributions[WAIT]
+        self._sends = self._numbers[SENDS]
+        self._calls: dict[str, _Calls] = {}
+        self._called_last = _Calls("\0")  # no endpoint's name
         self._paused_until_s: dict[tuple[str, str], float] = {}
         self._down: dict[str, set[str]] = {}
         self._committed: dict[str, tuple[int, float]] = {}
         """By job, the commits of its ledger that are counted already."""
         self._numbers[BUILD][version,] = 1
         # A counter that is there from the start shows its first step to whoever looks at its rate.
-        for instrument, keys in ((SENDS, _OUTCOMES.values()), (IDS, (_READ, _ADDED, _REMOVED))):
+        for instrument, keys in ((SENDS, (_ACCEPTED, _REJECTED, _UNKNOWN)), (IDS, (_READ, _ADDED, _REMOVED))):
             self._numbers[instrument].update(dict.fromkeys(keys, 0))
         for instrument in (PAGES, COMMITS, COMMITTING):
             self._numbers[instrument][()] = 0
-
-    def __call__(self, event: Event) -> None:
-        """Take note of an event."""
-        name = event.name
-        if name is EventName.CALL_MADE:
-            self._called(event)
-        elif (outcome := _OUTCOMES.get(name)) is not None:
-            self._sends[outcome] += 1
-        elif name is EventName.SEND_RETRIED:
-            self._add(RETRIES, event, 1)
-        elif name is EventName.LIMIT_PAUSED:
-            self._pause(event)
-        elif name in (EventName.ENDPOINT_DOWN, EventName.ENDPOINT_UP):
-            accounts = self._down.setdefault(event.endpoint or "", set())
-            (accounts.add if name is EventName.ENDPOINT_DOWN else accounts.discard)(event.account or "")
-            self._set(DOWN, event, len(accounts))
-        elif name is EventName.ENDPOINT_SAMPLED:
-            self._set(USED, event, event.utilization)
-            self._set(LIMIT, event, event.limit_per_s)
-            self._set(IN_FLIGHT, event, event.in_flight)
-        elif name is EventName.RUN_SAMPLED:
-            self._numbers[WAITING][()] = event.waiting or 0
-            self._commit(event)
-        elif name is EventName.SEGMENT_PAGE:
-            self._numbers[PAGES][()] += 1
-            self._numbers[IDS][_READ] += event.count or 0
-        elif name is EventName.SEGMENT_CHANGED:
-            self._numbers[IDS][_ADDED] += event.added or 0
-            self._numbers[IDS][_REMOVED] += event.removed or 0
-        elif name is EventName.RUN_STARTED:
-            self._numbers[STARTED][()] = self._wall()
-            self._numbers[FINISHED].clear()
-            self._numbers[SUCCESS].clear()
-        elif name in (EventName.RUN_FINISHED, EventName.RUN_STOPPED, EventName.RUN_FAILED):
-            self._committed.pop(event.job, None)
-            self.end(success=event.exit_code == 0)
 
     @property
     def has_ended(self) -> bool:
@@ -233,34 +231,83 @@ class Meter:
 
     def points(self) -> Iterator[tuple[Instrument, list[tuple[Labels, Value]]]]:
         """Yield each instrument with copies of its values; one without any is not there."""
+        met = list(self._calls.copy().values())  # at once: the run goes on meanwhile
         for instrument in INSTRUMENTS:
             found: list[tuple[Labels, Value]]
-            if instrument.kind is Kind.HISTOGRAM:
-                kept = self._distributions[instrument].copy()  # at once: the run goes on meanwhile
-                found = [(labels, Distribution(one.counts.copy(), one.total)) for labels, one in kept.items()]
+            if instrument is CALLS:
+                found = [point for one in met for point in one.classes().items()]
+            elif instrument.kind is Kind.HISTOGRAM:
+                kept = [(one.endpoint, one.latency if instrument is LATENCY else one.wait) for one in met]
+                found = [((name,), Distribution(one.counts.copy(), one.total)) for name, one in kept]
             else:
                 found = list(self._numbers[instrument].copy().items())
             if found:
                 yield instrument, found
 
     def _called(self, event: Event) -> None:
-        endpoint, status = event.endpoint or "", event.status
-        answer = "none" if status is None else "429" if status == 429 else _CLASSES.get(status // 100, "5xx")
-        if (endpoint, answer) not in self._calls:
-            self._meet(endpoint)
-        self._calls[endpoint, answer] += 1
-        if event.duration_s is not None:
-            self._latency[endpoint,].add(event.duration_s, LATENCY.bounds)
+        endpoint, status, duration_s = event.endpoint, event.status, event.duration_s
+        one = self._called_last
+        if endpoint is not one.endpoint:
+            one = self._find(endpoint or "")
+        statuses = one.statuses
+        statuses[status] = statuses.get(status, 0) + 1
+        if duration_s is not None:
+            latency, wait, wait_s = one.latency, one.wait, event.wait_s or 0.0
+            latency.counts[bisect_left(_FAST, duration_s)] += 1
+            latency.total += duration_s
             # Of a call without an answer, nothing tells the wait before it left from that for the answer.
-            self._wait[endpoint,].add(event.wait_s or 0.0, WAIT.bounds)
+            wait.counts[bisect_left(_WAIT, wait_s)] += 1
+            wait.total += wait_s
 
-    def _meet(self, endpoint: str) -> None:
-        """Make the series of an endpoint that is called for the first time."""
-        self._calls.update({(endpoint, status): 0 for status in _STATUSES})
-        for instrument in (RETRIES, PAUSES, PAUSED, DOWN):
-            self._numbers[instrument].setdefault((endpoint,), 0)
-        for instrument, series in self._distributions.items():
-            series[endpoint,] = Distribution([0] * (len(instrument.bounds) + 1))
+    def _find(self, endpoint: str) -> _Calls:
+        """Return the calls of an endpoint; that of the first one makes all its series."""
+        one = self._calls.get(endpoint)
+        if one is None:
+            for instrument in (RETRIES, PAUSES, PAUSED, DOWN):
+                self._numbers[instrument].setdefault((endpoint,), 0)
+            one = self._calls[endpoint] = _Calls(endpoint)
+        self._called_last = one
+        return one
+
+    def _accept(self, _: Event) -> None:
+        self._sends[_ACCEPTED] += 1
+
+    def _refuse(self, event: Event) -> None:
+        self._sends[_REJECTED if event.name is EventName.SEND_REJECTED else _UNKNOWN] += 1
+
+    def _retry(self, event: Event) -> None:
+        self._add(RETRIES, event, 1)
+
+    def _down_or_up(self, event: Event) -> None:
+        accounts = self._down.setdefault(event.endpoint or "", set())
+        (accounts.add if event.name is EventName.ENDPOINT_DOWN else accounts.discard)(event.account or "")
+        self._set(DOWN, event, len(accounts))
+
+    def _sample(self, event: Event) -> None:
+        self._set(USED, event, event.utilization)
+        self._set(LIMIT, event, event.limit_per_s)
+        self._set(IN_FLIGHT, event, event.in_flight)
+
+    def _sample_run(self, event: Event) -> None:
+        self._numbers[WAITING][()] = event.waiting or 0
+        self._commit(event)
+
+    def _page(self, event: Event) -> None:
+        self._numbers[PAGES][()] += 1
+        self._numbers[IDS][_READ] += event.count or 0
+
+    def _change(self, event: Event) -> None:
+        self._numbers[IDS][_ADDED] += event.added or 0
+        self._numbers[IDS][_REMOVED] += event.removed or 0
+
+    def _start(self, _: Event) -> None:
+        self._numbers[STARTED][()] = self._wall()
+        self._numbers[FINISHED].clear()
+        self._numbers[SUCCESS].clear()
+
+    def _finish(self, event: Event) -> None:
+        self._committed.pop(event.job, None)
+        self.end(success=event.exit_code == 0)
 
     def _add(self, instrument: Instrument, event: Event, number: float) -> None:
         series, labels = self._numbers[instrument], (event.endpoint or "",)

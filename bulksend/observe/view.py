@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bulksend.duration import format_duration
-from bulksend.observe.chronicle import Happening, Outage
+from bulksend.observe.history import Happening, Outage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import pytest
 
-from bulksend.observe.chronicle import SlowCall
+from bulksend.observe.history import SlowCall
 from bulksend.observe.report import FailedSend, page
 from bulksend.observe.report.load import load_page
 from tests.observe.load_facts import SEARCH, load_facts, tally

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulksend.engine.stats import EndpointStats, Latencies
+from bulksend.engine.stats import STEPS_PER_DOUBLING, EndpointStats, Latencies
 from bulksend.model import Limit
 
 
@@ -22,6 +22,36 @@ def test_percentile_is_within_one_bucket(durations: list[float], share: float) -
     found = latencies.percentile_ms(share)
     assert found is not None
     assert found == pytest.approx(exact_ms, rel=0.023, abs=0.06)
+
+
+@given(seconds=st.floats(1e-6, 1e6))
+def test_the_buckets_are_those_of_the_logarithm(seconds: float) -> None:
+    latencies = Latencies()
+    latencies.add(seconds)
+    number = math.log2(seconds) * STEPS_PER_DOUBLING
+    if abs(number % 1 - 0.5) > 1e-9:
+        assert latencies.percentile_ms(1.0) == round(2 ** (round(number) / STEPS_PER_DOUBLING) * 1000, 1)
+
+
+@given(durations=st.lists(st.floats(0, 1e3), max_size=1500), cut=st.integers(0, 1500), asked=st.booleans())
+def test_what_is_counted_apart_and_merged_is_as_counted_together(durations: list[float], cut: int, asked: bool) -> None:
+    whole, one, other = Latencies(), Latencies(), Latencies()
+    for number, seconds in enumerate(durations):
+        whole.add(seconds)
+        (one if number < cut else other).add(seconds)
+        if asked and number % 100 == 0:
+            one.percentile_ms(0.5)
+    one.merge(other)
+    assert one.count == whole.count == len(durations)
+    assert [one.percentile_ms(share / 10) for share in range(11)] == [
+        whole.percentile_ms(share / 10) for share in range(11)
+    ]
+
+
+def test_a_latency_beyond_all_buckets_is_counted() -> None:
+    latencies = Latencies()
+    latencies.add(1e12)
+    assert latencies.percentile_ms(0.99) == pytest.approx(2**20 * 1000)
 
 
 def test_percentiles_without_calls_are_none() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from bulksend.loadtest.shot import Shot
 from bulksend.loadtest.tally import Tally
 from bulksend.model import Accepted, Outcome, Rejected, Throttled, Unknown
-from bulksend.observe.chronicle import SlowCall
+from bulksend.observe.history import SlowCall
 from bulksend.observe.report.load import LoadFacts, read_load
 
 BEGAN = 1_775_000_000.0

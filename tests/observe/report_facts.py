@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bulksend.observe.chronicle import EndpointHistory, Happening, History, SlowCall
+from bulksend.observe.history import EndpointHistory, Happening, History, SlowCall
 from bulksend.observe.report import EndpointFigures, Facts, FailedSend, Figures, PlanLine, RunFacts
 
 EVIL = "<img src=x onerror=alert(1)>"

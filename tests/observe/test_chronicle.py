@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bulksend.event import Event, EventName
-from bulksend.observe.chronicle import OTHER, REASONS_MOST, SLOTS_MOST, SLOWEST_MOST, Chronicle, History
+from bulksend.observe.chronicle import OTHER, REASONS_MOST, SLOWEST_MOST, Chronicle
+from bulksend.observe.history import History
+from bulksend.observe.slots import SLOTS_MOST
 
 
 class Clock:
@@ -117,3 +123,57 @@ def test_what_was_kept_is_read_back() -> None:
     assert msgspec.json.decode(msgspec.json.encode(history), type=History) == history
     assert [one.name for one in history.latest] == ["send.rejected", "limit.paused"]
     assert history.paused_until == Clock().at + 3.0
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.001, 0.3, 0.75, 1.0, 2.5, 60.0, -0.5]),
+        st.sampled_from(["x.launch", "x.create"]),
+        st.sampled_from(["a", "b", "c"]),
+        st.sampled_from([200, 429, None]),
+        st.booleans(),
+    ),
+    max_size=60,
+)
+
+
+@given(steps=STEPS)
+def test_every_call_is_counted_once_under_all_it_belongs_to(
+    steps: list[tuple[float, str, str, int | None, bool]],
+) -> None:
+    """Whenever it is asked: what one asks in between changes nothing of what is told at the end."""
+    clock = Clock()
+    asked, unasked = Chronicle(wall=clock), Chronicle(wall=clock)
+    accounts: dict[str, Counter[str]] = {}
+    for step_s, endpoint, account, status, asks in steps:
+        clock.at += step_s
+        accounts.setdefault(endpoint, Counter())[account] += 1
+        for chronicle in (asked, unasked):
+            answered = {} if status is None else {"duration_s": 0.25}
+            chronicle(Event(EventName.CALL_MADE, "job", endpoint, account, "k", 1, status=status, **answered))  # type: ignore[arg-type]
+            chronicle(accepted())
+        if asks:
+            asked.history()
+            asked.recent()
+    history = asked.history()
+    assert history == unasked.history()
+    assert asked.recent() == unasked.recent()
+    assert sum(history.accepted) == len(steps)
+    assert {name: (sum(one.calls), one.accounts, one.busiest) for name, one in history.endpoints.items()} == {
+        name: (found.total(), len(found), max(found.values())) for name, found in accounts.items()
+    }
+    assert sum(sum(one.throttled) for one in history.endpoints.values()) == history.statuses.get("429", 0)
+    assert sum(history.statuses.values()) == len(steps)
+
+
+def test_an_account_that_is_called_in_turn_with_others_has_its_own_rate() -> None:
+    clock = Clock()
+    chronicle = Chronicle(wall=clock)
+    for _ in range(6):
+        for number in range(30):
+            name = f"account-{number % 3}"  # a text of its own each time, as equal as the one before
+            chronicle(Event(EventName.CALL_MADE, "job", "x.launch", name, "k", 1, status=200, duration_s=0.1))
+        clock.at += 1
+    recent = chronicle.recent()
+    assert recent.rates_per_s == {"x.launch": 30.0}
+    assert recent.account_rates_per_s == {f"account-{number}": 10.0 for number in range(3)}

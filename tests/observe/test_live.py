@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bulksend.event import Event, EventName
 from bulksend.observe import live
-from bulksend.observe.chronicle import Happening
+from bulksend.observe.history import Happening
 from bulksend.observe.live import Follower, Live, Ticker
 from bulksend.observe.view import EndpointView, SegmentView, View, line_of, panel_of
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bulksend.loadtest.tally import SLOTS_MOST, Tally
-from bulksend.observe.chronicle import SlowCall
+from bulksend.observe.history import SlowCall
 from bulksend.observe.report import page, plots
 from bulksend.observe.report.axis import Axis
 from bulksend.observe.report.load import LOAD_MARK, LoadFacts, load_page

@@ -11,7 +11,7 @@ import matplotlib as mpl
 import msgspec
 import pytest
 
-from bulksend.observe.chronicle import SlowCall
+from bulksend.observe.history import SlowCall
 from bulksend.observe.report import (
     MARK,
     EndpointFigures,

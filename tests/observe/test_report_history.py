@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bulksend.event import Event, EventName
-from bulksend.observe.chronicle import REASONS_MOST, REASONS_SHOWN, SLOTS_MOST, Chronicle
+from bulksend.observe.chronicle import REASONS_MOST, REASONS_SHOWN, Chronicle
+from bulksend.observe.slots import SLOTS_MOST
 
 JOB = "sale"
 

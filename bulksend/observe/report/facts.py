@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from bulksend.model import Limit
-from bulksend.observe.chronicle import History
+from bulksend.observe.history import History
 
 __all__ = ["EndpointFigures", "Facts", "FailedSend", "Figures", "PlanLine", "RunFacts", "read_figures", "read_run"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bulksend.observe.chronicle import SlowCall
+from bulksend.observe.history import SlowCall
 from bulksend.observe.report.facts import EndpointFigures, Facts
 from bulksend.observe.report.tables import key, section, table
 from bulksend.observe.report.words import NONE, at, clipped, esc, ms, number, share, span, times

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bulksend.model import Limit
-from bulksend.observe.chronicle import EndpointHistory
+from bulksend.observe.history import EndpointHistory
 from bulksend.observe.report import plots
 from bulksend.observe.report.axis import Axis, axis_of
 from bulksend.observe.report.facts import SETTLED, RunFacts

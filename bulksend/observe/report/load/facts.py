@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bulksend.observe.chronicle import SlowCall
+from bulksend.observe.history import SlowCall
 from bulksend.observe.timeline import Timeline
 
 __all__ = [
