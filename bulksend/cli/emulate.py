@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bulksend.cli.printing import exit_codes, print_json
 from bulksend.errors import JobError, RunError
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["emulate"]
 
@@ -68,6 +70,8 @@ def emulate(
 
     Example: bulksend emulate insider --port 8900 --latency 20ms±10ms --fault reset-after:1%
     """
+    import asyncio
+
     from bulksend.api.blocking import loop_factory
     from bulksend.emulators.server import EmulatorConfig, serve
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -99,6 +98,8 @@ def loadtest(
 
     Example: bulksend loadtest spring-sale.toml --rate 6000/min --duration 2m --emulate --fail-if "p99 > 500ms"
     """
+    import asyncio
+
     from bulksend.api.blocking import load_test
 
     with exit_codes(job.name, as_json=False), _told_as_json(job.name, as_json=as_json):

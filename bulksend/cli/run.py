@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -69,6 +68,8 @@ def run(
 
     Example: bulksend run spring-sale.toml --var day=2026-04-01 --yes
     """
+    import asyncio
+
     from bulksend.api.blocking import run as run_job
 
     is_terminal = sys.stderr.isatty()

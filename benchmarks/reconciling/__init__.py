@@ -1,0 +1,1 @@
+"""What `benchmarks.reconcile` compares: two lists of ids, the ways of comparing them, and whole runs."""
