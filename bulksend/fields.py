@@ -11,7 +11,18 @@ from math import isfinite
 
 from bulksend.duration import parse_duration
 
-__all__ = ["Fault", "Field", "Fields", "Kind", "Zone", "did_you_mean", "json_schema", "read_table", "unknown_fields"]
+__all__ = [
+    "Fault",
+    "Field",
+    "Fields",
+    "Kind",
+    "Zone",
+    "did_you_mean",
+    "json_schema",
+    "read_table",
+    "read_text",
+    "unknown_fields",
+]
 
 
 class Kind(StrEnum):
@@ -167,17 +178,19 @@ def _read_items(spec: Field, items: list[object], path: str, *, loose: bool) -> 
             values.append(value)
             faults += inner
             continue
+        read: object = item
         try:
-            values.append(_read(spec.item or Field(Kind.TABLE), item, loose=loose))
+            read = _read(spec.item or Field(Kind.TABLE), item, loose=loose)
         except ValueError as wrong:
             faults.append(Fault(where, str(wrong)))
+        values.append(read)
     return values, faults
 
 
 def _read(spec: Field, value: object, *, loose: bool) -> object:
     match spec.kind:
         case Kind.TEXT:
-            return _read_text(spec, value, loose=loose)
+            return read_text(spec, value, loose=loose)
         case Kind.INTEGER:
             return _read_integer(spec, value, loose=loose)
         case Kind.BOOLEAN:
@@ -185,7 +198,7 @@ def _read(spec: Field, value: object, *, loose: bool) -> object:
         case Kind.DURATION:
             return _read_duration(spec, value)
         case Kind.AMOUNT:
-            return _read_text(spec, value, loose=True)
+            return read_text(spec, value, loose=True)
         case Kind.DATETIME:
             return _read_datetime(spec, value)
         case Kind.LIST:
@@ -204,7 +217,8 @@ def _read(spec: Field, value: object, *, loose: bool) -> object:
             return value
 
 
-def _read_text(spec: Field, value: object, *, loose: bool) -> str:
+def read_text(spec: Field, value: object, *, loose: bool) -> str:
+    """Read a text by its field's own rules; raises ValueError with what is wrong."""
     if loose and isinstance(value, int | Decimal) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from bulksend.api.opening import Opened
 from bulksend.errors import JobError, Problem
+from bulksend.job.bulk import Bulk
 from bulksend.job.check import Numbered, Row
 from bulksend.job.parting import parted
 from bulksend.job.render import Renderer, chunk_key, is_fit_key
-from bulksend.job.rows import BATCH, Rows, batches_in, code_batches
+from bulksend.job.rows import BATCH, READ, Rows, batches_in, code_batches
 from bulksend.launch import Source
 from bulksend.ledger.base import Ledger, Member
 from bulksend.model import Account, Send, State
@@ -58,20 +59,30 @@ def _key_of(renderer: Renderer, row: Row) -> object:
     return str(row[0]) if renderer.columns and row[0] is not None else None
 
 
-def _draw(opened: Opened, limit: int | None) -> Iterator[list[Numbered]]:
+def _draw(opened: Opened, limit: int | None) -> Iterator[tuple[Sequence[int], Sequence[Row]]]:
     """Give the rows that are needed of the audience, with their numbers; one empty row for a job without one."""
-    number = 0
+    number = 1
     audience, columns = opened.audience, opened.renderer.columns
     if audience is None:
-        yield [(0, ())]
+        yield range(1), [()]
         return
-    for batch in audience.rows(columns, limit=limit, batch=BATCH):
-        yield list(enumerate(batch, number + 1))
+    for batch in audience.rows(columns, limit=limit, batch=READ):
+        yield range(number, number + len(batch)), batch
         number += len(batch)
 
 
-def _render(renderer: Renderer, rows: Sequence[Numbered]) -> list[Send]:
-    return [_or_invalid(_key_of(renderer, row), number, renderer.send(number, row)) for number, row in rows]
+def _render(renderer: Renderer, bulk: Bulk, numbers: Sequence[int], rows: Sequence[Row]) -> list[Send]:
+    sends: dict[int, Send] = {}
+    for fine in bulk.fine(rows):
+        sends.update(zip(fine.at, fine.sends(numbers), strict=True))
+    for index in set(range(len(rows))).difference(sends) if len(sends) < len(rows) else ():
+        number, row = numbers[index], rows[index]
+        sends[index] = _or_invalid(_key_of(renderer, row), number, renderer.send(number, row))
+    return [sends[index] for index in range(len(rows))]
+
+
+def _render_numbered(renderer: Renderer, bulk: Bulk, numbered: Sequence[Numbered]) -> list[Send]:
+    return _render(renderer, bulk, [number for number, _ in numbered], [row for _, row in numbered])
 
 
 def row_source(opened: Opened, executor: Executor, accounts: Sequence[str], *, limit: int | None) -> Source:
@@ -79,21 +90,21 @@ def row_source(opened: Opened, executor: Executor, accounts: Sequence[str], *, l
 
     With several `accounts` (their names), the rows of each can be had by themselves.
     """
-    renderer = opened.renderer
+    renderer, bulk = opened.renderer, Bulk(opened.renderer)
 
     def whole(_state: State) -> AsyncGenerator[list[Send], None]:
-        return batches_in(executor, (_render(renderer, rows) for rows in _draw(opened, limit)))
+        return batches_in(executor, (_render(renderer, bulk, *drawn) for drawn in _draw(opened, limit)))
 
     def name_of(item: Numbered) -> str:
         return renderer.account_name(item[1])
 
     async def rendered(part: AsyncGenerator[list[Numbered], None]) -> AsyncGenerator[list[Send], None]:
         async for rows in part:
-            yield await asyncio.get_running_loop().run_in_executor(executor, _render, renderer, rows)
+            yield await asyncio.get_running_loop().run_in_executor(executor, _render_numbered, renderer, bulk, rows)
 
     @asynccontextmanager
     async def parts(_state: State) -> AsyncIterator[list[AsyncGenerator[list[Send], None]]]:
-        items = batches_in(executor, _draw(opened, limit))
+        items = batches_in(executor, (list(zip(*drawn, strict=True)) for drawn in _draw(opened, limit)))
         async with parted(items, name_of, accounts, scratch_dir=opened.scratch_dir) as drawn:
             yield [rendered(part) for part in drawn]
 
@@ -105,7 +116,7 @@ def code_source(opened: Opened, rows: Rows, count: RowCount) -> Source:
 
     With [account.NAME] tables, the rows of each account can be had by themselves; those of others come together.
     """
-    renderer = opened.renderer
+    renderer, bulk = opened.renderer, Bulk(opened.renderer)
     names = list(opened.job.accounts)
 
     async def numbered() -> AsyncGenerator[list[Numbered], None]:
@@ -121,7 +132,7 @@ def code_source(opened: Opened, rows: Rows, count: RowCount) -> Source:
 
     async def rendered(some: AsyncGenerator[list[Numbered], None]) -> AsyncGenerator[list[Send], None]:
         async for batch in some:
-            yield _render(renderer, batch)
+            yield _render_numbered(renderer, bulk, batch)
 
     @asynccontextmanager
     async def parts(_state: State) -> AsyncIterator[list[AsyncGenerator[list[Send], None]]]:

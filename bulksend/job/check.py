@@ -1,12 +1,14 @@
-"""The look at the whole audience before the first call: every row rendered and checked, nothing kept but counts."""
+"""The look at the whole audience before the first call: every row checked, nothing kept but counts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from bulksend.errors import Problem
+from bulksend.job.bulk import Bulk
 from bulksend.job.render import Renderer, chunk_key
 from bulksend.job.template import is_blank
 from bulksend.model import Send
@@ -59,23 +61,18 @@ def in_chunks(rows: Iterable[Numbered], size: int, account_of: Callable[[Row], s
     yield from opened.values()
 
 
+Note = Callable[[Send | None, list[Problem]], None]
+
+
 def check_rows(
     renderer: Renderer, batches: Iterable[Sequence[Row]], *, with_secrets: bool, stopping: Callable[[], bool]
 ) -> Checked:
-    """Render and check every row; ends early when `stopping` says so."""
+    """Look at every row; ends early when `stopping` says so."""
     checked = Checked()
     spec = renderer.job.audience
     static = renderer.static_problems()
     checked.add(static)
     told = {(problem.field, problem.text) for problem in static}  # once, and not for every row
-
-    def numbered() -> Iterator[Numbered]:
-        for batch in batches:
-            if stopping():
-                return
-            for row in batch:
-                checked.rows += 1
-                yield checked.rows, row
 
     def note(send: Send | None, problems: list[Problem]) -> None:
         checked.sends += 1
@@ -85,27 +82,61 @@ def check_rows(
             if len(checked.samples) < SAMPLES:
                 checked.samples.append(send)
 
+    wanted = takewhile(lambda _: not stopping(), batches)
     if spec is not None and spec.chunk is not None:
-
-        def name_of(row: Row) -> str:
-            return renderer.account_name(row, with_secrets=with_secrets)
-
-        for chunk in in_chunks(numbered(), spec.chunk, name_of):
-            key = chunk_key([str(row[0]) for _, row in chunk])
-            first = chunk[0][0]
-            send, problems = renderer.chunk(key, first, [row for _, row in chunk], with_secrets=with_secrets)
-            if len(chunk) > 1 and problems:
-                # Named by the row that is wrong, not by the chunk: each row is looked at alone.
-                problems = [
-                    one
-                    for number, row in chunk
-                    for one in renderer.chunk(str(row[0]), number, [row], with_secrets=with_secrets)[1]
-                ] or problems
-            note(send, problems)
-        return checked
-    for number, row in numbered():
-        if renderer.columns and is_blank(row[0]):
-            checked.sends += 1  # told by the look at all keys
-        else:
-            note(*renderer.send(number, row, with_secrets=with_secrets))
+        _check_chunks(renderer, checked, wanted, spec.chunk, note, with_secrets=with_secrets)
+    else:
+        _check_each(renderer, checked, wanted, note, with_secrets=with_secrets)
     return checked
+
+
+def _check_chunks(
+    renderer: Renderer,
+    checked: Checked,
+    batches: Iterable[Sequence[Row]],
+    size: int,
+    note: Note,
+    *,
+    with_secrets: bool,
+) -> None:
+    def numbered() -> Iterator[Numbered]:
+        for batch in batches:
+            for row in batch:
+                checked.rows += 1
+                yield checked.rows, row
+
+    def name_of(row: Row) -> str:
+        return renderer.account_name(row, with_secrets=with_secrets)
+
+    for chunk in in_chunks(numbered(), size, name_of):
+        key = chunk_key([str(row[0]) for _, row in chunk])
+        first = chunk[0][0]
+        send, problems = renderer.chunk(key, first, [row for _, row in chunk], with_secrets=with_secrets)
+        if len(chunk) > 1 and problems:
+            # Named by the row that is wrong, not by the chunk: each row is looked at alone.
+            problems = [
+                one
+                for number, row in chunk
+                for one in renderer.chunk(str(row[0]), number, [row], with_secrets=with_secrets)[1]
+            ] or problems
+        note(send, problems)
+
+
+def _check_each(
+    renderer: Renderer, checked: Checked, batches: Iterable[Sequence[Row]], note: Note, *, with_secrets: bool
+) -> None:
+    """Count the rows that are surely fine, and render the others; the first ones too, which are shown as samples."""
+    bulk = Bulk(renderer)
+    for batch in batches:
+        closer = set(range(len(batch)))
+        if len(checked.samples) == SAMPLES:
+            for fine in bulk.fine(batch, with_secrets=with_secrets):
+                closer.difference_update(fine.at)
+                checked.sends += len(fine.at)
+                checked.by_account[fine.account.name] += len(fine.at)
+        for index in sorted(closer):
+            if renderer.columns and is_blank(batch[index][0]):
+                checked.sends += 1  # told by the look at all keys
+            else:
+                note(*renderer.send(checked.rows + index + 1, batch[index], with_secrets=with_secrets))
+        checked.rows += len(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import tempfile
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from io import FileIO
@@ -28,7 +29,7 @@ class _Queue(Generic[T]):
     def __init__(self, file: FileIO, most: int) -> None:
         self._file = file
         self._most = most
-        self._pieces: list[int] = []
+        self._pieces: deque[int] = deque()
         self._newest: list[T] = []
 
     @property
@@ -53,7 +54,7 @@ class _Queue(Generic[T]):
         if not self._pieces:
             items, self._newest = self._newest, []
             return items
-        self._file.seek(self._pieces.pop(0))
+        self._file.seek(self._pieces.popleft())
         oldest: list[T] = pickle.load(self._file)  # noqa: S301 - written above, into a file without a name
         return oldest
 
@@ -73,7 +74,8 @@ class _Parting(Generic[T]):
         self._others = _Queue[T](file, most)
         self._queues = {name: _Queue[T](file, most) for name in known}
         self._ended = False
-        self._reading = asyncio.Lock()
+        self._arrival: asyncio.Event | None = None
+        """Comes when the batch that is being read is there."""
 
     def parts(self) -> list[AsyncGenerator[list[T], None]]:
         return [self._part(queue) for queue in (*self._queues.values(), self._others)]
@@ -85,12 +87,19 @@ class _Parting(Generic[T]):
             elif self._ended:
                 return
             else:
-                await self._read_on(queue)
+                await self._read_on()
 
-    async def _read_on(self, queue: _Queue[T]) -> None:
-        async with self._reading:
-            if not queue.waits and not self._ended:  # another may have read on in the meantime
-                await self._read_batch()
+    async def _read_on(self) -> None:
+        """Read a batch, or wait for the one that another reads: whoever it brings something for wakes at once."""
+        if self._arrival is not None:
+            await self._arrival.wait()
+            return
+        self._arrival = arrival = asyncio.Event()
+        try:
+            await self._read_batch()
+        finally:
+            self._arrival = None
+            arrival.set()
 
     async def _read_batch(self) -> None:
         batch = await anext(self._items, None)

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-
-import msgspec
+from collections.abc import Sequence
 
 from bulksend.errors import JobError, Problem
-from bulksend.fields import Fault, Kind, did_you_mean, read_table
+from bulksend.fields import Fault, did_you_mean
 from bulksend.job.accounts import Accounts
 from bulksend.job.spec import Job
-from bulksend.job.template import Template, is_blank, placeholders
-from bulksend.model import Account, Endpoint, Send, Step
+from bulksend.job.table import Table, written
+from bulksend.job.template import Template, is_blank
+from bulksend.model import Account, Send, Step
 from bulksend.providers import Flow, SendName
-from bulksend.providers.base import SEGMENT
 
 __all__ = ["Renderer", "chunk_key", "is_fit_key"]
 
 KEY_MOST = 512
 _UNFIT = f"the key is longer than {KEY_MOST} characters or holds control characters"
-_SEGMENT = SEGMENT.encode()
 WHOLE_JOB_KEY = "all"
 """The key of the one send of a job without an audience."""
 
@@ -35,83 +31,6 @@ def chunk_key(keys: Sequence[str]) -> str:
 def is_fit_key(key: str) -> bool:
     """Say whether a key can stand in the ledger and in a log line."""
     return 0 < len(key) <= KEY_MOST and key.isprintable() and not key.isspace()
-
-
-class _Table:
-    """One provider table of the job file, compiled: what differs per row is read and checked per row."""
-
-    def __init__(self, job: Job, name: str, endpoint: Endpoint, columns: Sequence[str], *, chunked: bool) -> None:
-        self.name = name
-        self.endpoint = endpoint
-        self._chunked = chunked
-        self._leaves: list[tuple[str, Template]] = []
-        """Each text with columns, once a row had none for one of them."""
-        self._job = job
-        self._fields = job.provider.tables[name]
-        self._raw = raw = job.tables.get(name, {})
-        probe = Template(raw, columns=columns, chunked=chunked)
-        static = [field for field in raw if field not in probe.dynamic]
-        loose = {path.split(".")[1] for path in job.loose if path.startswith(f"{name}.")}
-        self._of_segment = any(isinstance(text, str) and SEGMENT in text for _, text in _texts(raw, name))
-        self._static, _ = read_table(self._fields, raw, name, loose=loose, only=static)
-        values = {field: self._static[field] for field in static if field in self._fields}
-        # Texts stay as written, since the template still turns `$${` into `${` in them.
-        typed = {
-            field: value
-            for field, value in values.items()
-            if self._fields[field].kind not in (Kind.TEXT, Kind.LIST, Kind.TABLE)
-        }
-        self.template = Template({**raw, **typed}, columns=columns, chunked=chunked)
-        # In a list or a table the values keep the form that they are written in until they are rendered.
-        inner = {field for field in loose if isinstance(raw.get(field), Mapping | list)}
-        self._loose = probe.dynamic | inner
-        self._looked_at = [field for field in self._fields if field in self._loose or self._fields[field].fields]
-
-    def static_faults(self, now: float) -> list[Fault]:
-        """Return what is wrong with the fields that are the same for every row, at this time."""
-        static = {field: value for field, value in self._static.items() if field not in self.template.dynamic}
-        return self._job.provider.check(self.name, static, now=now)
-
-    def step(
-        self, values: Sequence[object], account: Account, name: SendName, now: float
-    ) -> tuple[Step | None, list[Fault]]:
-        """Return the step, and what is wrong; a step that is only late is made all the same."""
-        body, blanks = self.template.render(values)
-        provider = self._job.provider
-        if blanks:
-            return None, self._blank_faults(body, values, now)
-        body, faults = read_table(self._fields, body, self.name, loose=self._loose, only=self._looked_at)
-        faults += provider.check(self.name, body, now=now)
-        if self._job.faulty or any(not fault.late for fault in faults):
-            return None, faults
-        try:
-            step = provider.step(self.endpoint, self.name, body, account, name=name)
-            if self._of_segment:
-                segment_id = self._job.segment_id(account) or ""
-                body_bytes = step.body.replace(_SEGMENT, json.dumps(segment_id)[1:-1].encode())
-                step = msgspec.structs.replace(step, body=body_bytes)
-        except (TypeError, UnicodeEncodeError):
-            return None, [Fault(self.name, "holds a value that JSON cannot carry")]
-        return step, faults
-
-    def _blank_faults(self, body: Mapping[str, object], values: Sequence[object], now: float) -> list[Fault]:
-        """Return a fault for each text whose column has no value, and what is wrong with the other fields."""
-        faults: list[Fault] = []
-        blank: set[str] = set()
-        if not self._leaves:
-            self._leaves = [
-                (path, Template({"text": text}, columns=self.template.columns, chunked=self._chunked))
-                for path, text in _leaves(self._raw, self.name)
-                if placeholders(text)
-            ]
-        for path, template in self._leaves:
-            _, names = template.render(values)
-            faults += [Fault(path, f"${{{name}}} has no value") for name in dict.fromkeys(names)]
-            blank |= {re.split(r"[.\[]", path)[1]} if names else set()
-        others = {field: value for field, value in body.items() if field not in blank}
-        looked_at = [field for field in self._looked_at if field in others]
-        read, more = read_table(self._fields, others, self.name, loose=self._loose, only=looked_at)
-        return faults + more + self._job.provider.check(self.name, read, now=now)
 
 
 class Renderer:
@@ -131,20 +50,21 @@ class Renderer:
         columns: dict[str, None] = {job.audience.key: None} if job.audience is not None else {}
         columns |= dict.fromkeys(accounts.columns)
         faults: list[Fault] = []
-        self._steps: list[_Table] = []
+        self.steps: list[Table] = []
+        """The tables of a send's steps, in order."""
         for name, endpoint in flow.steps:
             try:
-                table = _Table(job, name, endpoint, list(columns), chunked=chunked)
+                table = Table(job, name, endpoint, list(columns), chunked=chunked)
             except ValueError as wrong:
                 faults += _misplaced(job, name, wrong, chunked=chunked)
                 continue
             for column in table.template.columns:
                 columns.setdefault(column)
-            self._steps.append(table)
-        self._prepare: list[_Table] = []
+            self.steps.append(table)
+        self._prepare: list[Table] = []
         for name, endpoint in flow.prepare:
             try:
-                table = _Table(job, name, endpoint, (), chunked=False)
+                table = Table(job, name, endpoint, (), chunked=False)
             except ValueError as wrong:
                 faults += _misplaced(job, name, wrong, chunked=False)
                 continue
@@ -160,11 +80,12 @@ class Renderer:
             raise JobError([job.problem(fault) for fault in faults])
         self.columns = tuple(columns)
         order = {name: index for index, name in enumerate(self.columns)}
-        self._account_at = [order[name] for name in accounts.columns]
+        self.account_at = [order[name] for name in accounts.columns]
+        """Where in a row the columns stand that decide the account."""
 
     def static_problems(self) -> list[Problem]:
         """Return what time has made wrong in the job file itself."""
-        tables = [*self._prepare, *self._steps]
+        tables = [*self._prepare, *self.steps]
         return [
             self.job.problem(fault) for fault in dict.fromkeys(f for one in tables for f in one.static_faults(self.now))
         ]
@@ -183,7 +104,7 @@ class Renderer:
 
     def account_of(self, row: Sequence[object], *, with_secrets: bool = True) -> Account:
         """Return the account that a row (not a chunk) belongs to; raises JobError."""
-        return self.accounts.of([row[index] for index in self._account_at], with_secrets=with_secrets)
+        return self.accounts.of([row[index] for index in self.account_at], with_secrets=with_secrets)
 
     def account_name(self, row: Sequence[object], *, with_secrets: bool = True) -> str:
         """Return the name of a row's account; empty where it names none, which is told as the row is rendered."""
@@ -209,7 +130,7 @@ class Renderer:
             if not is_fit_key(str(row[0])):
                 return None, [Problem(_UNFIT, file=self._label, row=number + offset)]
         names = set()
-        for offset, row in enumerate(rows if self._account_at else ()):
+        for offset, row in enumerate(rows if self.account_at else ()):
             try:
                 names.add(self.account_of(row, with_secrets=with_secrets).name)
             except JobError as wrong:
@@ -241,7 +162,7 @@ class Renderer:
         steps: list[Step] = []
         faults: list[Fault] = []
         name = SendName(self.job.name, key)
-        for table in self._steps:
+        for table in self.steps:
             step, wrong_here = table.step(values, account, name, self.now)
             if step is not None:
                 steps.append(step)
@@ -275,34 +196,9 @@ def _fingerprint(steps: Sequence[Step]) -> int:
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 
-def _leaves(value: object, path: str) -> Iterator[tuple[str, str]]:
-    """Yield path and text of every text in a table, each item of a list by its number."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _leaves(item, f"{path}.{name}")
-    elif isinstance(value, list):
-        for number, item in enumerate(value, 1):
-            yield from _leaves(item, f"{path}[{number}]")
-    elif isinstance(value, str):
-        yield path, value
-
-
-def _texts(value: object, path: str) -> Iterator[tuple[str, object]]:
-    """Yield path and text of every text in a table; a list of texts is yielded as well."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _texts(item, f"{path}.{name}")
-    elif isinstance(value, list):
-        yield path, value
-        for item in value:
-            yield from _texts(item, path)
-    elif isinstance(value, str):
-        yield path, value
-
-
 def _where_used(job: Job, column: str) -> str:
     for name, table in job.tables.items():
-        for where, text in _texts(table, name):
+        for where, text in written(table, name):
             if isinstance(text, str) and (f"${{{column}}}" in text or f"${{{column}[]}}" in text):
                 return where
     if job.audience is not None and job.audience.key == column:
@@ -313,7 +209,7 @@ def _where_used(job: Job, column: str) -> str:
 def _misplaced(job: Job, name: str, wrong: ValueError, *, chunked: bool) -> list[Fault]:
     """Say for each text of a table what is wrong with its placeholders."""
     faults: dict[Fault, None] = {}
-    for where, text in _texts(job.tables[name], name):
+    for where, text in written(job.tables[name], name):
         try:
             Template({"field": text}, chunked=chunked)
         except ValueError as again:

@@ -12,7 +12,9 @@ from bulksend.errors import JobError
 __all__ = ["Rows", "batches_in", "code_batches"]
 
 BATCH = 200
-"""Rows per batch: rendering one keeps the event loop waiting for a few milliseconds at most."""
+"""Rows per batch from code, and of chunks: rendering one keeps the event loop waiting for milliseconds at most."""
+READ = 1000
+"""Rows per batch of an audience, where they are rendered in a thread."""
 
 T = TypeVar("T")
 Rows = Iterable[Mapping[str, object]] | AsyncIterable[Mapping[str, object]]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, time
 from decimal import Decimal
 from uuid import UUID
 
 from bulksend.providers.base import SEGMENT
 
-__all__ = ["Template", "escape", "placeholders", "substitute_vars", "unescape"]
+__all__ = ["Hole", "Template", "escape", "pieces_of", "placeholders", "substitute_vars", "unescape"]
 
 _MARK = re.compile(r"\$\$\{|\$\{([^}]*)\}|\$\{")
 """`$${` (a literal `${`), `${name}`, or an opening without an end."""
@@ -44,6 +45,25 @@ def placeholders(text: str) -> list[str]:
             raise ValueError("has a ${ without a name and a closing }; write $${ for a literal ${")
         names.append(mark[1].strip())
     return names
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A place in a text where a column's value goes; `name` is as written, with the brackets of a list."""
+
+    name: str
+
+
+def pieces_of(text: str) -> list[str | Hole]:
+    """Part a text that `placeholders` has nothing against into what stands in it, as it is to read, and its holes."""
+    pieces: list[str | Hole] = []
+    at = 0
+    for mark in _MARK.finditer(text):
+        pieces.append(text[at : mark.start()].replace(DOLLAR, "$"))
+        pieces.append("${" if mark[0] == "$${" else Hole(mark[1].strip()))
+        at = mark.end()
+    pieces.append(text[at:].replace(DOLLAR, "$"))
+    return [piece for piece in pieces if piece]
 
 
 def substitute_vars(text: str, values: Mapping[str, str]) -> str:
@@ -218,14 +238,7 @@ class _Compiler:
         return render
 
     def mixed(self, text: str) -> Render:
-        parts: list[str | tuple[str, int]] = []
-        at = 0
-        for mark in _MARK.finditer(text):
-            parts.append(text[at : mark.start()].replace(DOLLAR, "$"))
-            parts.append("${" if mark[0] == "$${" else self._index(mark[1].strip()))
-            at = mark.end()
-        parts.append(text[at:].replace(DOLLAR, "$"))
-        pieces = [part for part in parts if part]
+        pieces = [piece if isinstance(piece, str) else self._index(piece.name) for piece in pieces_of(text)]
 
         def render(row: Row, blanks: list[str]) -> str:
             said = []

@@ -131,10 +131,17 @@ class Provider(Protocol):
     def check(self, table: str, body: Mapping[str, object], *, now: float) -> list[Fault]:
         """Return the rules that a rendered body breaks across its fields, or at this time."""
 
+    def bounds(self, table: str, body: Mapping[str, object]) -> Mapping[str, int]:
+        """Return the fields of texts that `check` looks into, by what they say and not only for blanks.
+
+        Each with how many characters it may have for `check` to be sure to have nothing against it; 0 where its length
+        does not tell. `body` is the table as written: the same fields are in each row.
+        """
+
     def step(
         self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account, *, name: SendName
     ) -> Step:
-        """Return the wire form of a rendered and checked body."""
+        """Return the wire form of a rendered and checked body; a text in it is written as it is."""
 
     def request(self, endpoint: Endpoint, body: Mapping[str, object], account: Account, *, ref: str | None) -> Step:
         """Return the wire form of a call that is made by itself, its body read by `bodies`; `ref` is the path's id."""
@@ -190,6 +197,10 @@ class Plain:
     def segment_id(self, tables: Tables, account: Account) -> str | None:
         """Return none: no route makes a segment."""
         return None
+
+    def bounds(self, table: str, body: Mapping[str, object]) -> Mapping[str, int]:
+        """Return none: no text is looked into."""
+        return {}
 
     def standing(self, reply: Reply) -> Standing | None:
         """Return none: no reply says how much of a limit is left."""

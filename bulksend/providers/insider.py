@@ -234,6 +234,10 @@ class Insider(Plain):
                     break
         return faults
 
+    def bounds(self, table: str, body: Mapping[str, object]) -> Mapping[str, int]:
+        """A description is short beside a banner."""
+        return {"description": DESCRIPTION_MOST_WITH_BANNER} if table == "launch" and "banner" in body else {}
+
     def step(
         self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account, *, name: SendName
     ) -> Step:

@@ -153,6 +153,10 @@ class Batch(Plain):
                 faults.append(Fault(f"{table}.custom_payload", "must be JSON, written as a text"))
         return faults
 
+    def bounds(self, table: str, body: Mapping[str, object]) -> Mapping[str, int]:
+        """The custom payload is parsed."""
+        return {"custom_payload": 0}
+
     def step(
         self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account, *, name: SendName
     ) -> Step:

@@ -151,6 +151,10 @@ class Stream:
             faults.append(Fault(f"{table}.stop_at", "is not after scheduled_for"))
         return faults
 
+    def bounds(self, table: str, body: Mapping[str, object]) -> Mapping[str, int]:
+        """Of a job's tables only times are looked into."""
+        return {}
+
     def step(
         self, endpoint: Endpoint, table: str, body: Mapping[str, object], account: Account, *, name: SendName
     ) -> Step:
