@@ -153,10 +153,12 @@ class Account:
     ids: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
 
-    @property
-    def identity(self) -> str:
-        """Return the text under which the ledger keeps this account's limits."""
-        return "|".join((self.provider, self.base_url, *(f"{key}={self.ids[key]}" for key in sorted(self.ids))))
+    identity: str = field(init=False)
+    """The text under which the ledger keeps this account's limits."""
+
+    def __post_init__(self) -> None:
+        text = "|".join((self.provider, self.base_url, *(f"{key}={self.ids[key]}" for key in sorted(self.ids))))
+        object.__setattr__(self, "identity", text)
 
 
 class Repeat(StrEnum):

@@ -57,7 +57,8 @@ class Caller(Wire):
         """Give back what was leased of the limits and not used."""
         for gate in self._gates.values():
             gate.close(StoppedError())
-            await gate.give_back()
+        # At once, for one commit of them all; whoever fails, the others have gone the same way.
+        await asyncio.gather(*(gate.give_back() for gate in self._gates.values()))
 
     async def request(
         self,
@@ -116,7 +117,7 @@ class Caller(Wire):
                 await self._wait(lane.gate.paused_for_s, send.account)
             if self.is_over(send.account):
                 return None
-            return await self._exchange(lane, send, step, repeats, attempt, lambda: None)
+            return await self._exchange(lane, send, step, repeats, attempt)
         finally:
             lane.in_flight.release()
 
@@ -173,8 +174,9 @@ class Caller(Wire):
             return result
         if isinstance(result, Lost):
             return Unknown(result.reason)
-        lane.heard(result.duration_s)
-        self._stats(lane.endpoint).answered(result.duration_s, asyncio.get_running_loop().time())
+        now_s = asyncio.get_running_loop().time()
+        lane.heard(result.duration_s, now_s)
+        self._stats(lane.endpoint).answered(result.duration_s, now_s)
         return self._provider.read(step, result, repeats=repeats) if read is None else read(result)
 
     async def _pause(self, lane: Lane, again: Again, outcome: Outcome) -> None:

@@ -37,6 +37,11 @@ class Circuit:
         """Say whether calls go out one at a time only, each after a rest."""
         return self.rests > 0
 
+    @property
+    def has_failed(self) -> bool:
+        """Say whether the last call that was counted failed."""
+        return self._failures > 0 or self.rests > 0
+
     def got_through(self) -> None:
         """Count a call that was answered."""
         self._failures = self.rests = 0

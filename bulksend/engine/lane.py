@@ -10,12 +10,18 @@ from collections.abc import Mapping
 from bulksend.engine.limiter import Gate
 from bulksend.model import Account, Endpoint
 
-__all__ = ["Lane", "Permits"]
+__all__ = ["Lane", "Permit", "Permits"]
 
 IN_FLIGHT_LEAST = 4
 IN_FLIGHT_MOST = 4096
+IN_FLIGHT_UNPROVEN = 512
+"""So many calls are let be under way before it has shown that more of them bring more replies."""
+PROVEN_EVERY_S = 0.1
+"""How often it is looked at how many replies came."""
 FIRST_LATENCY_S = 1.0
 """Taken for the vendor's latency before its first reply."""
+HEARD_EVERY = 8
+"""A latency that falls is no news with every reply."""
 POLLS_MOST = 4
 AHEAD_S = 0.005
 """How far intents run ahead of the gate, beyond what two commits take: well within the 20 ms of design §7."""
@@ -63,6 +69,21 @@ class Permits:
                 turn.set_result(None)
 
 
+class Permit:
+    """One permit that was taken; it is given back once, however often that is said."""
+
+    __slots__ = ("_permits",)
+
+    def __init__(self, permits: Permits) -> None:
+        self._permits: Permits | None = permits
+
+    def release(self) -> None:
+        """Give it back; nothing happens when it was."""
+        if self._permits is not None:
+            permits, self._permits = self._permits, None
+            permits.release()
+
+
 class Lane:
     """The way of an account's calls to an endpoint; the gate may be shared with other accounts of the same identity."""
 
@@ -76,6 +97,10 @@ class Lane:
         self.down_since_s: float | None = None
         """Since when no connection could be made."""
         self._latency_s = FIRST_LATENCY_S
+        self._proven = IN_FLIGHT_UNPROVEN
+        self._replies = 0
+        self._shortest_s = math.inf
+        self._counted_since_s: float | None = None
         self._commit_s = 0.005
         self.in_flight = Permits(self._room())
         self.ahead = Permits(self._ahead())
@@ -83,10 +108,14 @@ class Lane:
         """Those who ask again and again how far something is: they do not stand before who asks once."""
 
     def _room(self) -> int:
-        """Return twice what latency times rate asks for, so that a slower reply does not cost a token."""
+        """Return twice what latency times rate asks for, so that a slower reply does not cost a token.
+
+        Where the limit is beyond what either side can do, it is what brings replies: calls that only wait for one
+        another cost memory and bring none.
+        """
         bucket = self.gate.bucket
         wanted = math.ceil(2 * bucket.rate_per_s * self._latency_s) + bucket.burst + self._ahead()
-        return min(max(wanted, IN_FLIGHT_LEAST), IN_FLIGHT_MOST)
+        return min(max(wanted, IN_FLIGHT_LEAST), self._proven)
 
     def _ahead(self) -> int:
         rate_per_s = self.gate.bucket.rate_per_s
@@ -94,14 +123,31 @@ class Lane:
             return 1
         return min(math.ceil(rate_per_s * (AHEAD_S + 2 * self._commit_s)) + 1, IN_FLIGHT_MOST)
 
-    def heard(self, duration_s: float) -> None:
+    def heard(self, duration_s: float, now_s: float) -> None:
         """Learn from a reply how long one takes; a rise counts at once, a fall slowly."""
         self.gate.heard(duration_s)
-        share = 0.5 if duration_s > self._latency_s else 0.02
-        self._latency_s += share * (duration_s - self._latency_s)
+        self._replies += 1
+        self._shortest_s = min(self._shortest_s, duration_s)
+        if self._counted_since_s is None:
+            self._counted_since_s = now_s
+        elif now_s - self._counted_since_s >= PROVEN_EVERY_S:
+            self._prove(now_s, now_s - self._counted_since_s)
+        difference_s = duration_s - self._latency_s
+        self._latency_s += difference_s * (0.5 if difference_s > 0 else 0.02)
+        if difference_s > 0 or self._replies % HEARD_EVERY == 0:
+            self.in_flight.resize(self._room())
+
+    def _prove(self, now_s: float, took_s: float) -> None:
+        """Let four times as many be under way as came back in the time that the shortest of them took."""
+        per_s = self._replies / took_s
+        enough = 4 * per_s * (self._shortest_s + 2 * self._commit_s)
+        self._proven = min(max(math.ceil(enough), IN_FLIGHT_UNPROVEN), IN_FLIGHT_MOST)
+        self._replies, self._shortest_s, self._counted_since_s = 0, math.inf, now_s
         self.in_flight.resize(self._room())
 
     def committed(self, duration_s: float) -> None:
         """Learn how long an intent takes to become durable."""
-        self._commit_s += 0.1 * (duration_s - self._commit_s)
-        self.ahead.resize(self._ahead())
+        before_s = self._commit_s
+        self._commit_s += 0.1 * (duration_s - before_s)
+        if abs(self._commit_s - before_s) > 0.01 * before_s:
+            self.ahead.resize(self._ahead())

@@ -95,6 +95,8 @@ class Gate:
         """
         if self._closed is not None:
             raise self._closed
+        if self._pump is None and await self._at_once():
+            return False
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiters.append((turn, owner))
         if self._pump is None:
@@ -105,6 +107,24 @@ class Gate:
             if turn.done() and not turn.cancelled() and turn.exception() is None and turn.result():
                 self.answered()  # granted as whoever waited went away: the next one may go
             raise
+
+    async def _at_once(self) -> bool:
+        """Use a token that is there already, where nobody waits for one; this does not let anybody else run."""
+        lease, pace, now = self._lease, self._pace, asyncio.get_running_loop().time()
+        if lease is None or pace is None or self.circuit.is_open or now < self._paused_until:
+            return False
+        if not self._starts <= now < self._ends or not pace.has_capacity() or self._clocks.have_parted():
+            return False
+        # Tokens that fell due too long ago are lost, as for those who wait.
+        expired = math.ceil((now - self._bucket_in_use.lateness_s - self._starts) * self._lease_rate)
+        used = max(self._used, expired)
+        if used >= lease.tokens or self._starts + used / self._lease_rate > now:
+            return False
+        await pace.acquire()
+        self._used = used + 1
+        if self._next is None and self._used * 2 >= lease.tokens:
+            self._next = asyncio.get_running_loop().create_task(self._take())
+        return True
 
     def close(self, why: BaseException | None = None) -> None:
         """Let nothing pass any more; whoever waits is told at once."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Unpack
 
 import msgspec
 
 from bulksend.engine.breaker import outage_of
 from bulksend.engine.caller import Caller
-from bulksend.engine.lane import Lane, Permits
+from bulksend.engine.lane import Lane, Permit, Permits
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.retry import Abort, Again, Settle, backoff_s
 from bulksend.engine.wire import Surroundings
@@ -44,19 +45,6 @@ FOLLOWED_DOWN_S = 600.0
 """For how long an endpoint may be down before what is followed by it is followed no more."""
 LOOKS_MOST = 4
 """How often a lookup is tried whose answer does not come."""
-
-
-def _once(let_go: Callable[[], None]) -> Callable[[], None]:
-    """Return what does this the first time only."""
-    gone = False
-
-    def go() -> None:
-        nonlocal gone
-        if not gone:
-            gone = True
-            let_go()
-
-    return go
 
 
 class _TooLateError(Exception):
@@ -93,13 +81,12 @@ class Sender(Caller):
         tasks: set[asyncio.Task[None]] = set()
 
         async def one(send: Send, record: SendRecord | None) -> None:
-            let_go = _once(held.release)
-
+            permit = Permit(held)
             try:
                 begun = send.steps[0 if record is None else record.step :]
                 useless = send.invalid is not None or any(step.is_past(self._wall()) for step in begun)
                 ref = None if useless else await ref_of(send)
-                settle = await self.deliver(Scope.SEND, send, record, ref=ref, watching=let_go)
+                settle = await self.deliver(Scope.SEND, send, record, ref=ref, watching=permit.release)
                 if settle is not None:
                     settled(send, settle)
             except StoppedError:
@@ -109,7 +96,7 @@ class Sender(Caller):
             except Exception as wrong:
                 self.stop(wrong)
             finally:
-                let_go()
+                permit.release()
 
         try:
             async for send, record in sends:
@@ -327,46 +314,39 @@ class Sender(Caller):
 
         With the outcome, as what the ledger has the send by now: `unknown` where the reply did not come in time.
         """
-        loop = asyncio.get_running_loop()
+        account, gate = send.account, lane.gate
         await lane.in_flight.acquire()
-        leave_flight = _once(lane.in_flight.release)
-        noting: asyncio.Task[None] | None = None
-
-        def overdue() -> None:
-            nonlocal noting
-            noting = loop.create_task(self._note_overdue(send, number))
-            # Where the ledger fails, the call's own way may end for that before it comes to ask.
-            noting.add_done_callback(lambda task: task.cancelled() or task.exception())
-            leave_flight()
-            watching()
-
+        flight = Permit(lane.in_flight)
+        late = None
         # Only where nothing else can be done about a lost reply is it worth to wait longer for it.
-        patient = scope is Scope.SEND and number == len(send.steps) - 1 and step.endpoint.repeat is Repeat.NEVER
+        if scope is Scope.SEND and number == len(send.steps) - 1 and step.endpoint.repeat is Repeat.NEVER:
+            late = _Late(partial(self._note_overdue, send, number), flight, watching)
         try:
-            while not self.is_over(send.account) and lane.gate.paused_for_s > 0 and not step.is_past(self._wall()):
+            while not self.is_over(account) and gate.paused_for_s > 0 and not step.is_past(self._wall()):
                 left_s = math.inf if step.not_after is None else step.not_after - self._wall() + 0.001
-                await self._wait(min(lane.gate.paused_for_s, left_s), send.account)
+                await self._wait(min(gate.paused_for_s, left_s), account)
             await lane.ahead.acquire()
-            left = _once(lane.ahead.release)
+            ahead = Permit(lane.ahead)
             try:
-                if self.is_over(send.account):
+                if self.is_over(account):
                     return None, State.PENDING
                 if scope is Scope.SEND and step.is_past(self._wall()):
                     raise _TooLateError
                 if not step.endpoint.reads:
+                    loop = asyncio.get_running_loop()
                     began = loop.time()
-                    intent = Intent(scope, send.key, send.account.name, send.row, number, send.fingerprint)
+                    intent = Intent(scope, send.key, account.name, send.row, number, send.fingerprint)
                     await self._ledger.record(self.job_id, intent)
                     lane.committed(loop.time() - began)
-                result = await self._exchange(lane, send, step, repeats, attempt, left, overdue if patient else None)
+                result = await self._exchange(lane, send, step, repeats, attempt, ahead, late)
             finally:
-                left()
-            if noting is not None:
-                await noting
-            outcome = self._read(lane, step, result, repeats)
-            return outcome, State.SENDING if noting is None else State.UNKNOWN
+                ahead.release()
+            if late is None or late.noting is None:
+                return self._read(lane, step, result, repeats), State.SENDING
+            await late.noting
+            return self._read(lane, step, result, repeats), State.UNKNOWN
         finally:
-            leave_flight()
+            flight.release()
 
     async def _note_overdue(self, send: Send, number: int) -> None:
         """Record that nobody knows what became of a send, as long as nobody does."""
@@ -394,3 +374,25 @@ class Sender(Caller):
         self.overdue -= noted is State.UNKNOWN
         if scope is Scope.SEND:
             self._tell.settled(send, step.endpoint, settle, attempt)
+
+
+class _Late:
+    """Called when the reply of a send is overdue: has that noted, and lets others take the send's place."""
+
+    __slots__ = ("_flight", "_note", "_watching", "noting")
+
+    def __init__(
+        self, note: Callable[[], Coroutine[None, None, None]], flight: Permit, watching: Callable[[], None]
+    ) -> None:
+        self._note = note
+        self._flight = flight
+        self._watching = watching
+        self.noting: asyncio.Task[None] | None = None
+
+    def __call__(self) -> None:
+        """Note it in the ledger."""
+        self.noting = asyncio.get_running_loop().create_task(self._note())
+        # Where the ledger fails, the call's own way may end for that before it comes to ask.
+        self.noting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._flight.release()
+        self._watching()

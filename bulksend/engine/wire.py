@@ -9,7 +9,7 @@ from typing import NotRequired, TypedDict, Unpack
 
 from bulksend.engine.breaker import Breaker
 from bulksend.engine.circuit import Circuit
-from bulksend.engine.lane import Lane
+from bulksend.engine.lane import Lane, Permit
 from bulksend.engine.limiter import Gate, StoppedError
 from bulksend.engine.retry import Again, reset_most_s
 from bulksend.engine.stats import EndpointStats
@@ -18,7 +18,7 @@ from bulksend.engine.transport import Transport
 from bulksend.errors import DeniedError, InterruptedRunError, NetworkError
 from bulksend.event import Event
 from bulksend.ledger.base import Ledger
-from bulksend.model import Account, Endpoint, Limit, Lost, NotSent, Reply, Send, Step
+from bulksend.model import Account, Endpoint, Limit, Lost, NotSent, Reply, Send, Standing, Step
 from bulksend.providers import Provider
 
 __all__ = ["Surroundings", "Wire"]
@@ -145,80 +145,43 @@ class Wire:
         step: Step,
         repeats: int,
         attempt: int,
-        left: Callable[[], None],
+        left: Permit | None = None,
         overdue: Callable[[], None] | None = None,
     ) -> Reply | Lost | NotSent:
-        """Put one call through the gate and onto the wire; `left` is called as it leaves.
+        """Put one call through the gate and onto the wire; `left` is given back as it leaves.
 
         With `overdue`, that is called when no reply has come in time, and the reply is then waited for longer.
         """
         loop = asyncio.get_running_loop()
         call = self._provider.call(step, send.account, lane.headers, repeats=repeats)
         waited = loop.time()
-        has_left = is_alone = False
-
-        async def leave() -> None:
-            nonlocal has_left, is_alone
-            if is_alone:
-                is_alone = False
-                lane.gate.answered()  # the connection was gone when the turn came: it is not used
-            is_alone = await lane.gate.turn(send.account.name)
-            if self.is_over(send.account) or step.is_past(self._wall()):
-                raise StoppedError
-            if not has_left:
-                has_left = True
-                left()
-                self._left(lane, loop.time())
-
-        counted: asyncio.Task[None] | None = None
-        waits: list[Callable[[], None]] = []
-
-        async def count_failure() -> None:
-            nonlocal is_alone
-            alone, is_alone = is_alone, False
-            try:
-                await self._breaker.heard(lane, send.account, OVERDUE, alone=alone)
-            except Exception as wrong:
-                self.stop(wrong)
-            finally:
-                if alone:
-                    lane.gate.answered()
-
-        def took_too_long(give_up: Callable[[], None]) -> None:
-            nonlocal counted
-            if overdue is None or self._stopping:
-                give_up()
-                return
-            waits.append(give_up)
-            self._overdue.update(waits)
-            counted = loop.create_task(count_failure())
-            overdue()
-
+        passage = _Passage(self, lane, send.account, step, left, overdue)
         try:
             if overdue is None:
-                result = await self._transport.send(call, leave)
+                result = await self._transport.send(call, passage.leave)
             else:
-                result = await self._transport.send(call, leave, took_too_long)
+                result = await self._transport.send(call, passage.leave, passage.took_too_long)
+            counted = passage.counted
             if counted is not None:
                 await counted
             # One that came late was counted when it was overdue; that it came at all shows that the vendor is up.
-            if counted is None or (isinstance(result, Reply) and result.status < 500):
-                await self._breaker.heard(lane, send.account, result, alone=is_alone or counted is not None)
+            if type(result) is Reply and result.status < 500:
+                if lane.gate.circuit.has_failed:
+                    await self._breaker.heard(lane, send.account, result, alone=passage.is_alone or counted is not None)
+            elif counted is None:
+                await self._breaker.heard(lane, send.account, result, alone=passage.is_alone)
         finally:
-            self._overdue.difference_update(waits)
-            if is_alone:
-                lane.gate.answered()
-        if has_left or not self.is_over(send.account):
+            passage.end()
+        if passage.has_left or not self.is_over(send.account):
             self._tell.called(lane, send, attempt, result, loop.time() - waited)
-        if isinstance(result, Reply):
-            await self._note_standing(lane, result)
+        if type(result) is Reply:
+            standing = self._provider.standing(result)
+            if standing is not None:
+                await self._note_standing(lane, result, standing)
         return result
 
-    async def _note_standing(self, lane: Lane, reply: Reply) -> None:
+    async def _note_standing(self, lane: Lane, reply: Reply, standing: Standing) -> None:
         """Keep to what the vendor says of its own count: its limit, and that nothing is left of it."""
-        standing = self._provider.standing(reply)
-        if standing is None:
-            return
         if standing.limit is not None and lane.endpoint.name not in self._contract:
             lane.gate.correct(standing.limit)
             self._stats(lane.endpoint).limit = standing.limit
@@ -228,7 +191,8 @@ class Wire:
                 self._tell.paused(lane, Again("nothing is left of the vendor's own limit", pause_s=pause_s))
             await lane.gate.pause(pause_s)
 
-    def _left(self, lane: Lane, at_s: float) -> None:
+    def left(self, lane: Lane, at_s: float) -> None:
+        """Count a call that leaves."""
         self.calls += 1
         self._stats(lane.endpoint).left(lane.gate.identity, at_s)
 
@@ -254,6 +218,21 @@ class Wire:
             self._lanes[account.name, endpoint.name] = lane
         return lane
 
+    def wait_longer(self, give_up: Callable[[], None]) -> None:
+        """Take note of a reply that is late, and of what ends the wait for it when the run stops."""
+        self._overdue.add(give_up)
+
+    def wait_no_more(self, give_up: Callable[[], None]) -> None:
+        """Forget it again."""
+        self._overdue.discard(give_up)
+
+    async def count_overdue(self, lane: Lane, account: Account, *, alone: bool) -> None:
+        """Count a reply that did not come in time as a failure of its endpoint."""
+        try:
+            await self._breaker.heard(lane, account, OVERDUE, alone=alone)
+        except Exception as wrong:
+            self.stop(wrong)
+
     async def _wait(self, seconds: float, account: Account) -> None:
         """Sleep, but no longer than until the run, or the account's part of it, stops."""
         if seconds > 0 and not self.is_over(account):
@@ -262,3 +241,81 @@ class Wire:
                     await self._end_of(account).wait()
             except TimeoutError:
                 pass
+
+
+class _Passage:
+    """One call on its way: through the gate, onto the wire, and to whoever must know that its reply is late."""
+
+    __slots__ = (
+        "_account",
+        "_lane",
+        "_left",
+        "_overdue",
+        "_step",
+        "_waits",
+        "_wire",
+        "counted",
+        "has_left",
+        "is_alone",
+    )
+
+    def __init__(
+        self,
+        wire: Wire,
+        lane: Lane,
+        account: Account,
+        step: Step,
+        left: Permit | None,
+        overdue: Callable[[], None] | None,
+    ) -> None:
+        self._wire = wire
+        self._lane = lane
+        self._account = account
+        self._step = step
+        self._left = left
+        self._overdue = overdue
+        self._waits: list[Callable[[], None]] = []
+        self.has_left = False
+        self.is_alone = False
+        """Whether it goes alone through a gate whose circuit is open."""
+        self.counted: asyncio.Task[None] | None = None
+
+    async def leave(self) -> None:
+        """Wait for the turn; raises StoppedError when the call is not to be made any more."""
+        lane, wire = self._lane, self._wire
+        if self.is_alone:
+            self.is_alone = False
+            lane.gate.answered()  # the connection was gone when the turn came: it is not used
+        self.is_alone = await lane.gate.turn(self._account.name)
+        if wire.is_over(self._account) or (self._step.not_after is not None and self._step.is_past(wire.now())):
+            raise StoppedError
+        if not self.has_left:
+            self.has_left = True
+            if self._left is not None:
+                self._left.release()
+            wire.left(lane, asyncio.get_running_loop().time())
+
+    def took_too_long(self, give_up: Callable[[], None]) -> None:
+        """Tell that no reply has come in time."""
+        if self._overdue is None or self._wire.stopping:
+            give_up()
+            return
+        self._waits.append(give_up)
+        self._wire.wait_longer(give_up)
+        self.counted = asyncio.get_running_loop().create_task(self._count())
+        self._overdue()
+
+    async def _count(self) -> None:
+        alone, self.is_alone = self.is_alone, False
+        try:
+            await self._wire.count_overdue(self._lane, self._account, alone=alone)
+        finally:
+            if alone:
+                self._lane.gate.answered()
+
+    def end(self) -> None:
+        """Let the next one go where this one went alone; the wait is over."""
+        for give_up in self._waits:
+            self._wire.wait_no_more(give_up)
+        if self.is_alone:
+            self._lane.gate.answered()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulksend.engine.lane import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, Lane, Permits
+from bulksend.engine.lane import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, IN_FLIGHT_UNPROVEN, Lane, Permits
 from bulksend.engine.limiter import Gate
 from bulksend.ledger.sqlite import SqliteLedger
 from bulksend.model import Account, Endpoint, Limit, Repeat
@@ -177,13 +177,13 @@ def test_as_many_under_way_as_latency_times_rate_asks_for(tmp_path: Path) -> Non
     async def check(lane: Lane) -> None:
         rate_per_s = lane.gate.bucket.rate_per_s
         assert lane.in_flight.size >= 2 * rate_per_s  # a second is taken for the latency before the first reply
-        lane.heard(5.0)
+        lane.heard(2.0, 0.0)
         risen = lane.in_flight.size
-        assert risen >= 2 * rate_per_s * 3  # a rise counts at once …
-        lane.heard(0.02)
+        assert risen >= 2 * rate_per_s * 1.5  # a rise counts at once …
+        lane.heard(0.02, 0.0)
         assert lane.in_flight.size >= 0.9 * risen  # … a fall slowly
         for _ in range(1000):
-            lane.heard(0.02)
+            lane.heard(0.02, 0.0)
         assert 2 * rate_per_s * 0.02 <= lane.in_flight.size <= 30
 
     in_lane(tmp_path / "a.db", "6000/min", check)
@@ -192,15 +192,30 @@ def test_as_many_under_way_as_latency_times_rate_asks_for(tmp_path: Path) -> Non
 def test_bounds_of_what_is_under_way(tmp_path: Path) -> None:
     async def slow(lane: Lane) -> None:
         for _ in range(1000):
-            lane.heard(0.001)
+            lane.heard(0.001, 0.0)
         assert lane.in_flight.size == IN_FLIGHT_LEAST
 
     async def fast(lane: Lane) -> None:
-        lane.heard(100.0)
-        assert lane.in_flight.size == IN_FLIGHT_MOST
+        lane.heard(100.0, 0.0)
+        assert lane.in_flight.size == IN_FLIGHT_UNPROVEN
 
     in_lane(tmp_path / "a.db", "1/s", slow)
     in_lane(tmp_path / "b.db", "100000/min", fast)
+
+
+def replies(lane: Lane, per_s: int, duration_s: float, *, seconds: int) -> None:
+    for number in range(1, per_s * seconds + 1):
+        lane.heard(duration_s, number / per_s)
+
+
+def test_beyond_what_is_unproven_as_many_are_under_way_as_bring_replies(tmp_path: Path) -> None:
+    async def check(lane: Lane) -> None:
+        replies(lane, 200, 4.0, seconds=1)
+        assert 2 * 200 * 4 <= lane.in_flight.size <= IN_FLIGHT_MOST  # what the vendor holds does not hold it up
+        replies(lane, 20_000, 0.002, seconds=1)
+        assert lane.in_flight.size <= 4 * 20_000 * (0.002 + 0.02)  # more would only wait for one another
+
+    in_lane(tmp_path / "a.db", "100000000/min", check)
 
 
 def test_intents_run_ahead_of_the_gate_by_20_ms_and_the_commit_at_most(tmp_path: Path) -> None:
