@@ -19,8 +19,8 @@ from bulksend.api.report import SegmentReport
 from bulksend.api.segment import Segment, segment_report
 from bulksend.api.signals import signals_end
 from bulksend.engine.caller import Caller
-from bulksend.engine.limiter import StoppedError
 from bulksend.engine.direct import open_transport
+from bulksend.engine.limiter import StoppedError
 from bulksend.errors import InterruptedRunError
 from bulksend.ledger.base import Ledger
 from bulksend.reconcile.aside import aside

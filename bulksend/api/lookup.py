@@ -16,9 +16,9 @@ import msgspec
 from bulksend.api.opening import Opened
 from bulksend.api.source import chunk_source, row_source
 from bulksend.engine.circuit import TRIP_AFTER
+from bulksend.engine.direct import open_transport
 from bulksend.engine.limiter import StoppedError
 from bulksend.engine.sender import Sender as Engine
-from bulksend.engine.direct import open_transport
 from bulksend.errors import InterruptedRunError
 from bulksend.event import Event, EventName
 from bulksend.launch import Launch, Source

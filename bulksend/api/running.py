@@ -17,8 +17,8 @@ from bulksend.api.observing import Observer, Observers
 from bulksend.api.opening import Opened
 from bulksend.api.report import Failure, Report, SegmentReport
 from bulksend.duration import format_duration
-from bulksend.engine.sender import Sender as Engine
 from bulksend.engine.direct import open_transport
+from bulksend.engine.sender import Sender as Engine
 from bulksend.engine.transport import Transport
 from bulksend.errors import (
     BulksendError,

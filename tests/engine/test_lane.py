@@ -203,16 +203,16 @@ def test_bounds_of_what_is_under_way(tmp_path: Path) -> None:
     in_lane(tmp_path / "b.db", "100000/min", fast)
 
 
-def replies(lane: Lane, per_s: int, duration_s: float, *, seconds: int) -> None:
-    for number in range(1, per_s * seconds + 1):
-        lane.heard(duration_s, number / per_s)
+def replies(lane: Lane, per_s: int, duration_s: float, *, since_s: float) -> None:
+    for number in range(1, per_s + 1):
+        lane.heard(duration_s, since_s + number / per_s)
 
 
 def test_beyond_what_is_unproven_as_many_are_under_way_as_bring_replies(tmp_path: Path) -> None:
     async def check(lane: Lane) -> None:
-        replies(lane, 200, 4.0, seconds=1)
+        replies(lane, 200, 4.0, since_s=0.0)
         assert 2 * 200 * 4 <= lane.in_flight.size <= IN_FLIGHT_MOST  # what the vendor holds does not hold it up
-        replies(lane, 20_000, 0.002, seconds=1)
+        replies(lane, 20_000, 0.002, since_s=1.0)
         assert lane.in_flight.size <= 4 * 20_000 * (0.002 + 0.02)  # more would only wait for one another
 
     in_lane(tmp_path / "a.db", "100000000/min", check)
