@@ -125,7 +125,7 @@ class Caller(Wire):
         if isinstance(outcome, Throttled):
             self.throttled += 1
             self._stats(step.endpoint).throttled += 1
-        if not (isinstance(outcome, NotSent) and step.is_past(self._wall())):
+        if not (isinstance(outcome, NotSent) and self.is_past(step)):
             self._count_episode(lane, outcome)
 
     @property
@@ -147,7 +147,7 @@ class Caller(Wire):
     def _decide(
         self, lane: Lane, step: Step, outcome: Outcome, attempt: int, verdict: Found | Absent | Untold | None
     ) -> Decision:
-        if isinstance(outcome, NotSent) and (self.is_over(lane.account) or step.is_past(self._wall())):
+        if isinstance(outcome, NotSent) and (self.is_over(lane.account) or self.is_past(step)):
             return Again(outcome.reason)
         return decide(
             outcome,

@@ -10,6 +10,8 @@ __all__ = ["MASK", "Echo"]
 
 MASK = "***"
 _SENSITIVE = frozenset({"authorization", "x-authorization"})
+KEPT_MOST = 20_000
+"""Accounts whose credentials are kept in all their forms; with more in use, some are worked out again."""
 _SHORTEST = 8
 """A shorter word is no secret, and could stand in a reply by chance."""
 
@@ -18,17 +20,22 @@ class Echo:
     """Masks the credentials of a call in its reply: as they were sent, in JSON's, a URL's or base64's writing."""
 
     def __init__(self) -> None:
-        self._forms: dict[tuple[str, ...], list[tuple[bytes, str]]] = {}
+        self._forms: dict[int, tuple[Mapping[str, str], list[tuple[bytes, str]]]] = {}
+        """By the identity of the headers, which the calls of an account share."""
 
     def masked(
         self, sent: Mapping[str, str], headers: Mapping[str, str], body: bytes
     ) -> tuple[Mapping[str, str], bytes]:
         """Return a reply's headers and body without what `sent`, the call's headers, holds of secrets."""
-        credentials = tuple(text for name, text in sent.items() if name.lower() in _SENSITIVE)
-        forms = self._forms.get(credentials)
-        if forms is None:
+        known = self._forms.get(id(sent))
+        if known is None or known[0] is not sent:
+            if len(self._forms) >= KEPT_MOST:
+                self._forms.clear()
+            credentials = [text for name, text in sent.items() if name.lower() in _SENSITIVE]
             found = {form for text in credentials for form in _forms(_without_scheme(text)) if len(form) >= _SHORTEST}
-            forms = self._forms[credentials] = [(form.encode(), form) for form in sorted(found, key=len, reverse=True)]
+            ordered = sorted(found, key=len, reverse=True)
+            known = self._forms[id(sent)] = sent, [(form.encode(), form) for form in ordered]
+        forms = known[1]
         values = "\n".join(headers.values())
         for data, text in forms:
             if data in body:

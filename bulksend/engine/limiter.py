@@ -29,6 +29,10 @@ class StoppedError(Exception):
     """No call passes the gate any more."""
 
 
+STEADY = 1.25
+"""By so much must the way to the vendor vary less than a step of the margin before that becomes smaller."""
+
+
 class Gate:
     """Lets calls pass at the limit's rate, over every process that uses the same ledger.
 
@@ -184,7 +188,10 @@ class Gate:
             self._refit()
 
     def _refit(self) -> None:
-        margin_s = jitter_margin_s(spread_s(self._durations_s), self._limited, self.period_s)
+        spread = spread_s(self._durations_s)
+        margin_s = jitter_margin_s(spread, self._limited, self.period_s)
+        if margin_s < self._margin_s:  # a way that varies by about a step does not have the pace go to and fro
+            margin_s = min(self._margin_s, jitter_margin_s(spread * STEADY, self._limited, self.period_s))
         if margin_s != self._margin_s:
             self._margin_s = margin_s
             self.bucket = bucket_of(self.limit, margin_s)

@@ -12,6 +12,8 @@ from bulksend.model import Limit, Window
 __all__ = ["Bucket", "WindowCount", "bucket_of", "jitter_margin_s", "spread_s"]
 
 BURST_MOST = 10
+TICK_S = 0.002
+"""The event loop wakes no more often than this: at a rate of many calls a tick, those of one leave together."""
 TIMER_LATENESS_S = 0.02
 """How late a timer of the event loop may be without a token being lost."""
 JITTER_STEPS_S = (0.05, 0.075, 0.1, 0.15, 0.2)
@@ -41,13 +43,17 @@ def bucket_of(limit: Limit, margin_s: float) -> Bucket:
     with b = r·lateness + 1 that is r = (N - b + 1)/(T + margin). Where b/r is shorter than a timer may be late, the
     difference counts as margin. One bucket with the smallest burst and rate keeps several windows at once.
     """
-    burst = min(min(max(window.calls // 100, 1), BURST_MOST) for window in limit.windows)
+    burst = min(min(max(one.calls // 100, 1), _burst_most(one)) for one in limit.windows)
 
     def rate(extra_s: float) -> float:
         return min((window.calls - burst + 1) / (window.period_s + margin_s + extra_s) for window in limit.windows)
 
     extra_s = max(0.0, TIMER_LATENESS_S - (burst - 1) / rate(0.0))
     return Bucket(burst, rate(extra_s), (burst - 1) / rate(extra_s) + extra_s)
+
+
+def _burst_most(window: Window) -> int:
+    return max(BURST_MOST, math.ceil(window.calls / window.period_s * TICK_S))
 
 
 def spread_s(durations_s: Sequence[float]) -> float:

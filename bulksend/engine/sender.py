@@ -84,7 +84,7 @@ class Sender(Caller):
             permit = Permit(held)
             try:
                 begun = send.steps[0 if record is None else record.step :]
-                useless = send.invalid is not None or any(step.is_past(self._wall()) for step in begun)
+                useless = send.invalid is not None or any(self.is_past(step) for step in begun)
                 ref = None if useless else await ref_of(send)
                 settle = await self.deliver(Scope.SEND, send, record, ref=ref, watching=permit.release)
                 if settle is not None:
@@ -196,7 +196,7 @@ class Sender(Caller):
         while True:
             attempt += 1
             charged += 1
-            if scope is Scope.SEND and step.is_past(self._wall()):
+            if scope is Scope.SEND and self.is_past(step):
                 return await self._too_late(send, number, step, repeats)
             if step.every_s:
                 await lane.polls.acquire()
@@ -256,7 +256,7 @@ class Sender(Caller):
             if self.is_over(send.account):
                 self._tell.returned(send, step.endpoint, attempt, decision)
                 return None
-            if scope is Scope.SEND and step.is_past(self._wall()) and isinstance(outcome, NotSent):
+            if scope is Scope.SEND and self.is_past(step) and isinstance(outcome, NotSent):
                 continue  # its time passed at the gate: nothing of it was the vendor's or the network's doing
             if decision.progress is not None:
                 charged = 0
@@ -322,7 +322,7 @@ class Sender(Caller):
         if scope is Scope.SEND and number == len(send.steps) - 1 and step.endpoint.repeat is Repeat.NEVER:
             late = _Late(partial(self._note_overdue, send, number), flight, watching)
         try:
-            while not self.is_over(account) and gate.paused_for_s > 0 and not step.is_past(self._wall()):
+            while not self.is_over(account) and gate.paused_for_s > 0 and not self.is_past(step):
                 left_s = math.inf if step.not_after is None else step.not_after - self._wall() + 0.001
                 await self._wait(min(gate.paused_for_s, left_s), account)
             await lane.ahead.acquire()
@@ -330,7 +330,7 @@ class Sender(Caller):
             try:
                 if self.is_over(account):
                     return None, State.PENDING
-                if scope is Scope.SEND and step.is_past(self._wall()):
+                if scope is Scope.SEND and self.is_past(step):
                     raise _TooLateError
                 if not step.endpoint.reads:
                     loop = asyncio.get_running_loop()

@@ -93,6 +93,10 @@ class Wire:
         """Return the time, in seconds since the epoch."""
         return self._wall()
 
+    def is_past(self, step: Step) -> bool:
+        """Say whether the time of a step's call has passed; the clock is read only where that can be."""
+        return step.not_after is not None and step.is_past(self._wall())
+
     def is_over(self, account: Account) -> bool:
         """Say whether no new call is made for this account any more."""
         return self._stopping or account.name in self._failed
@@ -287,7 +291,7 @@ class _Passage:
             self.is_alone = False
             lane.gate.answered()  # the connection was gone when the turn came: it is not used
         self.is_alone = await lane.gate.turn(self._account.name)
-        if wire.is_over(self._account) or (self._step.not_after is not None and self._step.is_past(wire.now())):
+        if wire.is_over(self._account) or wire.is_past(self._step):
             raise StoppedError
         if not self.has_left:
             self.has_left = True

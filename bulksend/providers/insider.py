@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isfinite
 from urllib.parse import quote
 
@@ -285,8 +286,7 @@ class Insider(Plain):
             suffix = f" ({repeats + 1})"
             wire["title"] = wire["title"][: TITLE_MOST - len(suffix)] + suffix
             body = orjson.dumps(wire)
-        path = step.endpoint.path.format(ref=quote(step.ref or "", safe=""))
-        return Call(step.endpoint, account.base_url + path, headers, body)
+        return Call(step.endpoint, account.base_url + _path(step.endpoint.path, step.ref or ""), headers, body)
 
     def read(self, step: Step, reply: Reply, *, repeats: int) -> Outcome:
         """Accepted only by the documented body; 424 is told apart by the text after `SERVICE:-`."""
@@ -321,6 +321,12 @@ class Insider(Plain):
         ):
             return Unknown(f"HTTP {reply.status} without a campaign_id", reply.status)
         return Accepted(str(campaign_id))
+
+
+@lru_cache(maxsize=1024)
+def _path(path: str, ref: str) -> str:
+    """Return an endpoint's path; most launches of a job are of one campaign."""
+    return path.format(ref=quote(ref, safe=""))
 
 
 def _read_424(decoded: dict[str, object] | None) -> Outcome:

@@ -51,7 +51,8 @@ def test_no_bucket_can_put_more_than_n_into_a_window(limit: Limit, margin_s: flo
     for window in limit.windows:
         span_s = window.period_s + margin_s + bucket.lateness_s
         assert bucket.rate_per_s * span_s <= window.calls * (1 + 1e-9)
-        assert bucket.burst <= max(1, min(window.calls // 100, 10))
+        of_a_tick = math.ceil(window.calls / window.period_s * 0.002)
+        assert bucket.burst <= max(1, min(window.calls // 100, max(10, of_a_tick)))
 
 
 def test_close_to_the_limit() -> None:
