@@ -15,6 +15,7 @@ from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from bulksend.engine.connections import TURNS_MOST, ClosedError, Connector, LostTurnsError, is_fresh
 from bulksend.engine.deadlines import Deadlines
 from bulksend.engine.heads import Heads, split_url
 from bulksend.engine.inflate import Body, TooLargeError, UnreadableError
@@ -65,21 +66,16 @@ class _Origin:
 class _Wait:
     """A reply that is waited for."""
 
-    __slots__ = ("body", "is_late", "overdue", "protocol")
+    __slots__ = ("is_late", "overdue", "protocol")
 
     def __init__(self, protocol: ResponseHandler, overdue: Overdue | None) -> None:
         self.protocol = protocol
         self.overdue = overdue
-        self.body: aiohttp.StreamReader | None = None
         self.is_late = False
 
     def give_up(self) -> None:
-        """End the wait; whoever waits is told."""
-        wrong = _TimeIsUpError()
-        if self.body is not None:
-            self.body.set_exception(wrong)
-        else:
-            self.protocol.set_exception(wrong)
+        """End the wait, for the head or for the body; whoever waits is told."""
+        self.protocol.set_exception(_TimeIsUpError())
 
 
 class DirectTransport:
@@ -93,7 +89,7 @@ class DirectTransport:
         self._call_timeout_s = call_timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._ordinary = AiohttpTransport(call_timeout_s=call_timeout_s, connect_timeout_s=connect_timeout_s)
-        self._connector: aiohttp.TCPConnector | None = None
+        self._connector: Connector | None = None
         self._origins: dict[str, _Origin | None] = {}
         self._heads = Heads()
         self._in_time = Deadlines[_Wait](call_timeout_s, self._late)
@@ -110,22 +106,25 @@ class DirectTransport:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection: calls under way end as lost, or as not sent where they wait for their turn."""
         self._in_time.close()
         self._in_patience.close()
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        for origin in self._origins.values():
-            while origin is not None and origin.idle:
-                origin.idle.pop()[0].close()
-        for connection in tuple(self._in_use):
-            connection.close()
+        connections = [*self._in_use]
         self._in_use.clear()
-        await self._ordinary.close()
-        if self._connector is not None:
-            connector, self._connector = self._connector, None
+        for origin in self._origins.values():
+            if origin is not None:
+                connections.extend(connection for connection, _ in origin.idle)
+                origin.idle.clear()
+        connector, self._connector = self._connector, None
+        ends = [_end(connection) for connection in connections]
+        if connector is not None:
+            connector.stop()
             await connector.close()
+        await self._ordinary.close()
+        await asyncio.gather(*(end for end in ends if end is not None), return_exceptions=True)
 
     async def send(
         self, call: Call, leave: Callable[[], Awaitable[None]], overdue: Overdue | None = None
@@ -141,6 +140,7 @@ class DirectTransport:
         connection: Connection | None = None
         wait: _Wait | None = None
         is_reusable = False
+        turns = 0
         try:
             while True:
                 connection = self._idle(origin) or await self._connect(origin)
@@ -149,11 +149,16 @@ class DirectTransport:
                 protocol = connection.protocol
                 # The server may have closed the connection while the call waited for its turn. Then the turn is lost:
                 # a handshake later, the call would leave beside those whose turn has come by then.
-                if protocol is not None and protocol.transport is not None and _is_fresh(protocol):
+                if protocol is None:
+                    raise ClosedError
+                if protocol.transport is not None and is_fresh(protocol):
                     break
                 is_reusable = False
                 self._close(connection)
                 connection = None
+                turns += 1
+                if turns == TURNS_MOST:
+                    raise LostTurnsError
             is_reusable = False
             loop = asyncio.get_running_loop()
             left_at_s = loop.time()
@@ -167,9 +172,10 @@ class DirectTransport:
             )
             protocol.transport.write(request)
             message, content = await protocol.read()
-            while 100 <= message.code < 200 and message.code != 101:
+            while message.code < 200:
+                if message.code < 100 or message.code == 101:
+                    raise HttpProcessingError(message="an interim reply is no reply")
                 message, content = await protocol.read()
-            wait.body = content
             headers = message.headers
             if "Content-Encoding" not in headers and content.is_eof():
                 body = content.read_nowait()
@@ -177,7 +183,7 @@ class DirectTransport:
                     raise TooLargeError
             else:
                 body = await _gathered(headers.getall("Content-Encoding", ()), content)
-            is_reusable = not protocol.should_close
+            is_reusable = True
             masked, body = self._ordinary.echo.masked(call.headers, headers, body)
             lower = {name.lower(): text for name, text in masked.items()}
             return Reply(message.code, lower, body, loop.time() - left_at_s)
@@ -185,7 +191,9 @@ class DirectTransport:
             return NotSent("the run is stopping")
         except _TimeIsUpError:
             return Lost(f"no whole reply within {self._call_timeout_s:g} s")
-        except TimeoutError:
+        except TimeoutError as wrong:
+            if wait is not None:
+                return Lost(reason_of(wrong))
             return NotSent(f"no connection within {self._connect_timeout_s:g} s")
         except TooLargeError:
             return Lost(f"the reply is larger than {REPLY_MOST_BYTES >> 20} MiB")
@@ -226,7 +234,7 @@ class DirectTransport:
             connection, since_s = origin.idle.pop()
             protocol = connection.protocol
             is_young = asyncio.get_running_loop().time() - since_s < KEEP_ALIVE_S
-            if is_young and protocol is not None and _is_fresh(protocol):
+            if is_young and protocol is not None and is_fresh(protocol):
                 self._in_use.add(connection)
                 return connection
             connection.close()
@@ -237,7 +245,7 @@ class DirectTransport:
         loop = asyncio.get_running_loop()
         if self._connector is None:
             self._ordinary.allow_connections()
-            self._connector = aiohttp.TCPConnector(limit=0, force_close=True)
+            self._connector = Connector()
         request = aiohttp.ClientRequest(
             "GET", origin.url, loop=loop, ssl=self._ordinary.context() if origin.is_tls else True
         )
@@ -248,7 +256,7 @@ class DirectTransport:
 
     def _give_back(self, origin: _Origin, connection: Connection, *, is_reusable: bool) -> None:
         protocol = connection.protocol
-        if not is_reusable or protocol is None or not _is_fresh(protocol) or self._connector is None:
+        if not is_reusable or protocol is None or not is_fresh(protocol) or self._connector is None:
             self._close(connection)
             return
         self._in_use.discard(connection)
@@ -292,9 +300,15 @@ class DirectTransport:
         wait.overdue(give_up)
 
 
-def _is_fresh(protocol: ResponseHandler) -> bool:
-    """Say whether a connection is open, and nothing has come on it that nobody asked for."""
-    return protocol.is_connected() and not protocol.should_close
+def _end(connection: Connection) -> asyncio.Future[None] | None:
+    """End a connection, whatever is under way on it; return what is done when it has ended."""
+    protocol = connection.protocol
+    if protocol is None:
+        return None
+    end = protocol.closed
+    protocol.abort()
+    connection.close()
+    return end
 
 
 async def _gathered(encodings: list[str] | tuple[str, ...], content: aiohttp.StreamReader) -> bytes:

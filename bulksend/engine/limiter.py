@@ -6,12 +6,14 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from aiolimiter import AsyncLimiter
 
 from bulksend.engine.circuit import Circuit
 from bulksend.engine.clocks import Clocks
 from bulksend.engine.rate import Bucket, bucket_of, jitter_margin_s, spread_s
+from bulksend.errors import LedgerError
 from bulksend.ledger.base import Lease, Ledger
 from bulksend.model import Limit
 
@@ -154,10 +156,12 @@ class Gate:
             self._probe.set_result(None)
 
     async def give_back(self) -> None:
-        """Return what is left of the lease, for the run that comes next."""
+        """Return what is left of the lease, for the run that comes next; a ledger that has failed does not take it."""
         lease, self._lease = self._lease, None
         if lease is not None and self._used < lease.tokens:
-            await self._ledger.give_back(self.identity, self.endpoint, lease=lease, unused=lease.tokens - self._used)
+            unused = lease.tokens - self._used
+            with suppress(LedgerError):
+                await self._ledger.give_back(self.identity, self.endpoint, lease=lease, unused=unused)
 
     async def pause(self, seconds: float) -> None:
         """Let nothing pass for so long, here and in every process of the ledger."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import ssl
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from aiohttp import ClientTimeout
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from bulksend.engine.connections import TURNS_MOST, ClosedError, Connector, Handler, LostTurnsError, is_fresh
 from bulksend.engine.echo import Echo
 from bulksend.engine.heads import ALWAYS
 from bulksend.engine.inflate import Body, TooLargeError, UnreadableError
@@ -107,8 +109,8 @@ class _SecondConnectError(aiohttp.ClientConnectionError):
     """aiohttp was about to send the request again by itself."""
 
 
-class _GatedConnector(aiohttp.TCPConnector):
-    """Hands a connection to aiohttp only when the call's turn has come, and only while it is still open."""
+class _GatedConnector(Connector):
+    """Hands a connection to aiohttp only when the call's turn has come, and only while it is still fresh."""
 
     async def connect(
         self,
@@ -120,8 +122,8 @@ class _GatedConnector(aiohttp.TCPConnector):
         if departure.left_at_s is not None:
             raise _SecondConnectError("the request had left")
         loop = asyncio.get_running_loop()
-        while True:
-            connection = await super().connect(req, traces, timeout)
+        for _ in range(TURNS_MOST):
+            connection = await self._unspoilt(req, traces, timeout)
             departure.timeout.reschedule(None)
             try:
                 await departure.wait()
@@ -130,11 +132,30 @@ class _GatedConnector(aiohttp.TCPConnector):
                 raise
             # The server may have closed the connection while the call waited for its turn. Then the turn is lost: a
             # handshake later, the call would leave beside those whose turn has come by then.
-            if connection.protocol is not None and connection.protocol.is_connected():
+            protocol = connection.protocol
+            if isinstance(protocol, Handler) and is_fresh(protocol):
+                protocol.was_used = True
                 departure.left()
                 return connection
             connection.close()
+            if self.closed:
+                raise ClosedError
             departure.timeout.reschedule(loop.time() + departure.connect_timeout_s)
+        raise LostTurnsError
+
+    async def _unspoilt(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: ClientTimeout,  # noqa: ASYNC109
+    ) -> aiohttp.connector.Connection:
+        """Return a new connection, or one from the pool on which nothing has come since its last reply."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if not isinstance(protocol, Handler) or not protocol.was_used or is_fresh(protocol):
+                return connection
+            connection.close()
 
 
 class AiohttpTransport:
@@ -164,7 +185,7 @@ class AiohttpTransport:
         if self._session is None:
             self.allow_connections()
             self._session = aiohttp.ClientSession(
-                connector=_GatedConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+                connector=_GatedConnector(keepalive_timeout=KEEP_ALIVE_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=ClientTimeout(total=None),
                 headers=ALWAYS,
@@ -180,6 +201,8 @@ class AiohttpTransport:
         """Close the session and its connections."""
         if self._session is not None:
             session, self._session = self._session, None
+            if isinstance(session.connector, Connector):
+                session.connector.stop()
             await session.close()
 
     async def send(
@@ -208,17 +231,18 @@ class AiohttpTransport:
             return Lost(str(wrong))
         except ProxyRefusedError as wrong:
             return NotSent(str(wrong))
-        except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError, EOFError) as wrong:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ssl.SSLError, ValueError, EOFError) as wrong:
             reason = reason_of(wrong)
             return NotSent(reason) if departure is None or departure.left_at_s is None else Lost(reason)
 
     async def _exchange(self, call: Call, departure: _Departure) -> Reply:
-        url = URL(call.url, encoded=True)
+        url = _url(call.url)
         proxy = self.proxies.of(url)
         request = self._open().request(
             call.endpoint.method,
             url,
-            data=call.body,
+            # aiohttp warns of bytes over 1 MiB.
+            data=call.body if len(call.body) <= 1 << 20 else io.BytesIO(call.body),
             headers=call.headers,
             allow_redirects=False,
             proxy=None if proxy is None else proxy.url,
@@ -227,6 +251,9 @@ class AiohttpTransport:
         )
         loop = asyncio.get_running_loop()
         async with request as response:
+            if response.status < 200:
+                response.close()
+                raise HttpProcessingError(message="an interim reply is no reply")
             body = await _body(response)
             left_at_s = departure.left_at_s
             assert left_at_s is not None
@@ -251,6 +278,12 @@ class AiohttpTransport:
         return self._tls
 
 
+def _url(text: str) -> URL:
+    url = URL(text, encoded=True)
+    # A question mark with nothing behind it would be left out.
+    return url.with_path(f"{url.raw_path}?", encoded=True) if text.partition("#")[0].endswith("?") else url
+
+
 async def _body(response: aiohttp.ClientResponse) -> bytes:
     try:
         body = Body(", ".join(response.headers.getall("Content-Encoding", ())), REPLY_MOST_BYTES)
@@ -265,6 +298,10 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 def reason_of(wrong: BaseException) -> str:
     """Say what happened in words that hold no header, body or address beyond the host."""
     match wrong:
+        case ClosedError():
+            return "the transport was closed"
+        case LostTurnsError():
+            return f"the server ended {TURNS_MOST} connections one after the other before the call could leave"
         case aiohttp.ClientConnectorDNSError():
             return f"the name {wrong.host} is not found"
         case aiohttp.ClientConnectorCertificateError():

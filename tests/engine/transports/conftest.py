@@ -1,17 +1,18 @@
-"""Each implementation, each event loop; with and without TLS where a test asks for `serve`."""
+"""Each implementation; on uvloop and without TLS, where a test does not ask for `ON_EACH_LOOP` or `WITH_TLS_TOO`."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 import pytest
 import trustme
 
+from bulksend.engine.transport import AiohttpTransport
 from tests.engine.transports.implementations import IMPLEMENTATIONS, LOOPS, MODULES, Make
 from tests.engine.transports.server import Answer, Server, running
 
@@ -29,13 +30,29 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(params=sorted(IMPLEMENTATIONS))
-def make(request: pytest.FixtureRequest) -> Make:
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """What makes a transport; a test that does not ask for `may_pass_on` tests no other one in its place."""
+    if request.param == "direct" and "may_pass_on" not in request.fixturenames:
+        monkeypatch.setattr(AiohttpTransport, "send", _passed_on)
     return IMPLEMENTATIONS[request.param]
 
 
-@pytest.fixture(params=sorted(LOOPS))
+async def _passed_on(*_: object) -> Never:
+    raise AssertionError("the call was passed on to the ordinary transport")
+
+
+@pytest.fixture
+def may_pass_on() -> None:
+    """Allow the direct transport to leave calls to the ordinary one."""
+
+
+ON_EACH_LOOP = pytest.mark.parametrize("run", sorted(LOOPS), indirect=True)
+WITH_TLS_TOO = pytest.mark.parametrize("serve", ["plain", "tls"], indirect=True)
+
+
+@pytest.fixture
 def run(request: pytest.FixtureRequest) -> Run:
-    return runner_on(request.param)
+    return runner_on(getattr(request, "param", "uvloop"))
 
 
 def runner_on(name: str) -> Run:
@@ -101,7 +118,7 @@ def tls(_certificate: trustme.LeafCert, _bundle: Path, monkeypatch: pytest.Monke
     return context
 
 
-@pytest.fixture(params=["plain", "tls"])
-def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
-    context = request.getfixturevalue("tls") if request.param == "tls" else None
+@pytest.fixture
+def serve(request: pytest.FixtureRequest) -> Serve:
+    context = request.getfixturevalue("tls") if getattr(request, "param", "plain") == "tls" else None
     return lambda answer: running(answer, context)

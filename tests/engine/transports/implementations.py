@@ -1,16 +1,17 @@
-"""The transports that there are: every test of this folder holds for each of them, on each event loop."""
+"""The transports that there are: every test of this folder holds for each of them."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 import uvloop
 
+from bulksend.engine import direct
 from bulksend.engine import transport as ordinary
+from bulksend.engine.direct import DirectTransport
 from bulksend.engine.transport import AiohttpTransport, Transport
 
 __all__ = ["IMPLEMENTATIONS", "LOOPS", "MODULES", "Make", "opened"]
@@ -22,15 +23,9 @@ class Make(Protocol):
     def __call__(self, *, call_timeout_s: float = ..., connect_timeout_s: float = ...) -> Transport: ...
 
 
-IMPLEMENTATIONS: dict[str, Make] = {"aiohttp": AiohttpTransport}
-MODULES = [ordinary]
+IMPLEMENTATIONS: dict[str, Make] = {"aiohttp": AiohttpTransport, "direct": DirectTransport}
+MODULES = [ordinary, direct]
 """Where the constants are that a test may change: KEEP_ALIVE_S, PATIENCE_S."""
-
-if importlib.util.find_spec("bulksend.engine.direct") is not None:
-    from bulksend.engine import direct
-
-    IMPLEMENTATIONS["direct"] = direct.DirectTransport
-    MODULES.append(direct)
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

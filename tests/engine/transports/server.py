@@ -7,8 +7,8 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,6 +19,8 @@ LAUNCH = Endpoint("x.launch", "POST", "/launch", Limit.parse("6000/min"), Repeat
 DELETE = Endpoint("x.delete", "DELETE", "/launch", Limit.parse("6000/min"), Repeat.SAFE)
 LIST = Endpoint("x.list", "GET", "/launch", Limit.parse("6000/min"), Repeat.SAFE)
 TOKEN = "token-that-must-not-show"
+JSON = {"Content-Type": "application/json"}
+"""Without it, a request is not one that the direct transport makes itself."""
 BODY = b'{"secret": "body-that-must-not-show"}'
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
@@ -206,10 +208,10 @@ async def turns(many: int) -> None:
 
 
 async def settle() -> None:
-    """Let what is on its way between two sockets of this process arrive."""
-    await turns(5)
-    await asyncio.sleep(0.02)
-    await turns(5)
+    """Let what is on its way between two sockets of this process arrive; of what comes unasked, nobody is told."""
+    await turns(10)
+    await asyncio.sleep(0.003)
+    await turns(10)
 
 
 async def closed(writers: Iterable[asyncio.StreamWriter]) -> None:
@@ -225,3 +227,20 @@ def refused_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+@contextmanager
+def full_backlog() -> Iterator[int]:
+    """Give a port whose server accepts nobody, and where nobody else can queue."""
+    with socket.socket() as listening, ExitStack() as stack:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(4):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listening.getsockname())
+        yield int(listening.getsockname()[1])
+
+
+async def no_turn() -> None:
+    raise AssertionError("a turn was used for a call that has no connection")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 
+from bulksend.engine.connections import TURNS_MOST
 from bulksend.engine.limiter import StoppedError
-from bulksend.engine.transport import AiohttpTransport
 from bulksend.model import Endpoint, Lost, NotSent, Reply
-from tests.engine.transports.conftest import Run, Serve
+from tests.engine.transports.conftest import ON_EACH_LOOP, WITH_TLS_TOO, Run, Serve
 from tests.engine.transports.implementations import Make, opened
 from tests.engine.transports.server import (
     DELETE,
     LAUNCH,
     OK,
-    TOKEN,
     Answer,
     Heard,
     Server,
@@ -25,13 +25,13 @@ from tests.engine.transports.server import (
     discreet,
     echoing,
     go,
-    in_turn,
     reset,
     running,
     saying,
     settle,
     sized,
     to,
+    turns,
 )
 
 Constant = Callable[[str, float], None]
@@ -39,6 +39,8 @@ BOTH = pytest.mark.parametrize("endpoint", [LAUNCH, DELETE], ids=["POST", "DELET
 STALE = sized(b"stale")
 
 
+@ON_EACH_LOOP
+@WITH_TLS_TOO
 def test_calls_one_after_the_other_share_a_connection(make: Make, run: Run, serve: Serve) -> None:
     async def main() -> None:
         async with serve(echoing) as server, opened(make) as transport:
@@ -52,14 +54,46 @@ def test_calls_one_after_the_other_share_a_connection(make: Make, run: Run, serv
 def test_a_connection_that_was_idle_for_too_long_is_not_used(
     make: Make, run: Run, serve: Serve, constant: Constant
 ) -> None:
-    constant("KEEP_ALIVE_S", 0.05)
+    constant("KEEP_ALIVE_S", 0.03)
 
     async def main() -> None:
         async with serve(echoing) as server, opened(make) as transport:
             for one in range(3):
                 await ask(transport, server, str(one))
-                await asyncio.sleep(0.07)
+                await asyncio.sleep(0.05)
             assert server.came_on == [1, 2, 3]
+
+    run(main())
+
+
+@pytest.mark.parametrize("run", ["asyncio"], indirect=True)  # uvloop's time stands still while nothing else can run
+def test_a_connection_is_not_used_late_where_nothing_could_run_to_close_it(
+    make: Make, run: Run, constant: Constant
+) -> None:
+    constant("KEEP_ALIVE_S", 0.03)
+
+    async def main() -> None:
+        async with running(echoing) as server, opened(make) as transport:
+            await ask(transport, server, "before")
+            time.sleep(0.05)  # noqa: ASYNC251  # as a long pause of the process does
+            await ask(transport, server, "after")
+            assert server.came_on == [1, 2]
+
+    run(main())
+
+
+@WITH_TLS_TOO
+@pytest.mark.parametrize("header", [b"Connection: close", b"X: y"])
+def test_a_connection_that_cannot_be_used_again_is_closed_at_once(
+    header: bytes, make: Make, run: Run, serve: Serve, constant: Constant
+) -> None:
+    constant("KEEP_ALIVE_S", 60)
+
+    async def main() -> None:
+        more = b"" if b"close" in header else STALE
+        async with serve(saying(sized(b"{}", header) + more)) as server, opened(make) as transport:
+            assert isinstance(await transport.send(to(server), go), Reply)
+            await asyncio.wait_for(asyncio.wait(server.tasks), 10)
 
     run(main())
 
@@ -76,6 +110,8 @@ def test_idle_connections_are_closed_by_themselves(make: Make, run: Run, constan
 
 
 @BOTH
+@ON_EACH_LOOP
+@WITH_TLS_TOO
 @pytest.mark.parametrize("way", ["close", "half", "reset"])
 def test_a_connection_that_was_closed_between_two_calls_is_replaced(
     endpoint: Endpoint, way: str, make: Make, run: Run, serve: Serve
@@ -118,14 +154,10 @@ def test_a_connection_that_was_closed_between_two_calls_is_replaced(
 )
 @pytest.mark.parametrize("moment", ["idle", "at the gate", "at the gate of a new one"])
 def test_what_comes_on_a_connection_before_the_request_is_no_reply(
-    stale: bytes, moment: str, make: Make, run: Run, serve: Serve, request: pytest.FixtureRequest
+    stale: bytes, moment: str, make: Make, run: Run, serve: Serve
 ) -> None:
-    is_seen_late = moment == "at the gate of a new one" and stale in (b"junk", b"\0" * 100)
-    if make is AiohttpTransport and (is_seen_late or stale.startswith((b"HTTP/1.1 2", b"HTTP/1.1 408"))):
-        request.applymarker(pytest.mark.xfail(reason="the session takes what came before for the reply", strict=True))
-
     async def main() -> None:
-        async with serve(echoing) as server, opened(make, call_timeout_s=0.5) as transport:
+        async with serve(echoing) as server, opened(make) as transport:
             unasked = 0
 
             async def leave() -> None:
@@ -141,8 +173,10 @@ def test_what_comes_on_a_connection_before_the_request_is_no_reply(
             if moment == "idle":
                 server.writers[-1].write(stale)
                 await settle()
+                unasked = 1
             body = b"the second"
-            result = await transport.send(to(server, body), go if moment == "idle" else leave)
+            result = await transport.send(to(server, body), leave)
+            assert moment != "idle" or unasked == 2, "a turn was used for a connection that was known to be of no use"
             if isinstance(result, Reply):
                 assert result.body == body
             else:
@@ -154,12 +188,8 @@ def test_what_comes_on_a_connection_before_the_request_is_no_reply(
     run(main())
 
 
-def test_a_second_reply_that_comes_after_the_first_is_nobodys(
-    make: Make, run: Run, serve: Serve, request: pytest.FixtureRequest
-) -> None:
-    if make is AiohttpTransport:
-        request.applymarker(pytest.mark.xfail(reason="the session takes what came before for the reply", strict=False))
-
+@WITH_TLS_TOO
+def test_a_second_reply_that_comes_after_the_first_is_nobodys(make: Make, run: Run, serve: Serve) -> None:
     async def main() -> None:
         async def twice(heard: Heard) -> None:
             await heard.say(sized(heard.body), STALE)
@@ -197,6 +227,8 @@ def test_a_connection_that_ends_after_the_request_left_is_lost_and_never_repeate
 
 
 @BOTH
+@ON_EACH_LOOP
+@WITH_TLS_TOO
 def test_a_connection_that_ends_while_the_call_waits_costs_the_turn_and_not_the_call(
     endpoint: Endpoint, make: Make, run: Run, serve: Serve
 ) -> None:
@@ -233,6 +265,27 @@ def test_a_server_gone_while_the_call_waits_is_not_sent(make: Make, run: Run) ->
             assert isinstance(await transport.send(to(server), leave), NotSent)
         assert not server.requests
         await asyncio.wait(server.tasks)
+
+    run(main())
+
+
+@ON_EACH_LOOP
+def test_a_server_that_closes_whatever_it_accepts_does_not_take_turns_for_ever(make: Make, run: Run) -> None:
+    async def main() -> None:
+        async with running(echoing) as server, opened(make) as transport:
+            left = 0
+
+            async def leave() -> None:
+                nonlocal left
+                left += 1
+                while server.connections < left:
+                    await turns(1)
+                await closed(server.writers[-1:])
+
+            result = await transport.send(to(server), leave)
+            assert isinstance(result, NotSent)
+            assert "before the call could leave" in result.reason
+            assert (left, server.requests) == (TURNS_MOST, [])
 
     run(main())
 
@@ -298,56 +351,5 @@ def test_cookies_are_not_kept(make: Make, run: Run) -> None:
                 assert isinstance(await transport.send(to(server), go), Reply)
             assert (server.connections, len(server.requests)) == (1, 3)
             assert not any(b"cookie" in request.lower() for request in server.requests)
-
-    run(main())
-
-
-def test_a_closed_transport_opens_again(make: Make, run: Run, serve: Serve) -> None:
-    async def main() -> None:
-        async with serve(echoing) as server:
-            transport = make()
-            await transport.close()
-            for one in range(3):
-                await ask(transport, server, str(one))
-                await transport.close()
-                await transport.close()
-            assert server.connections == 3
-
-    run(main())
-
-
-def test_closing_ends_what_is_under_way(make: Make, run: Run, serve: Serve, request: pytest.FixtureRequest) -> None:
-    """Calls that had left are lost, and those that wait for their turn are not sent."""
-    if make is not AiohttpTransport:
-        request.applymarker(
-            pytest.mark.xfail(reason="close() leaves a wait for a body, and a gate opens it again", strict=False)
-        )
-
-    async def main() -> None:
-        turn = asyncio.Event()
-        silent = asyncio.Event()
-
-        async def answer(heard: Heard) -> None:
-            await heard.say(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"[: 45 * (b"body" in heard.body)])
-            silent.set()
-            await heard.reader.read()
-
-        # aiohttp's session tells nobody who waits for the rest of a body: the time for the call ends that wait.
-        async with serve(answer) as server, opened(make, call_timeout_s=0.5) as transport:
-            left = [asyncio.create_task(transport.send(to(server, body), go)) for body in (b"body", b"silent")]
-            waits = asyncio.create_task(transport.send(to(server, b"waits"), turn.wait))  # type: ignore[arg-type]
-            await silent.wait()
-            while server.connections < 3 or len(server.requests) < 2:
-                await asyncio.sleep(0.001)
-            await settle()
-            await transport.close()
-            for one in left:
-                assert isinstance(discreet(await asyncio.wait_for(one, 2)), Lost)
-            turn.set()
-            result = await asyncio.wait_for(waits, 5)
-            assert TOKEN not in str(result)
-            assert isinstance(result, NotSent) or b"waits" in server.requests[-1]
-            server.answer = in_turn(echoing)
-            await ask(transport, server, "the next")
 
     run(main())

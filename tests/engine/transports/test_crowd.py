@@ -1,4 +1,4 @@
-"""Two hundred calls at the same time to a server that a dice rules: no reply ever goes to another call."""
+"""A hundred calls at the same time to a server that a dice rules: no reply ever goes to another call."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections import Counter
 import pytest
 
 from bulksend.model import Lost, NotSent, Reply
-from tests.engine.transports.conftest import Run, Serve
+from tests.engine.transports.conftest import WITH_TLS_TOO, Run, Serve
 from tests.engine.transports.implementations import Make, opened
 from tests.engine.transports.server import Heard, chunked, discreet, sized, to, turns
 
-CALLS = 200
+CALLS = 100
 KINDS = ("plain", "chunked", "pieces", "extra", "close", "said close", "cut", "reset", "nothing")
 
 
+@WITH_TLS_TOO
 @pytest.mark.parametrize("at_once", [CALLS, 20])
 @pytest.mark.parametrize("seed", [1])
 def test_each_call_gets_its_own_reply(seed: int, at_once: int, make: Make, run: Run, serve: Serve) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bulksend.model import Call, Endpoint, Limit, Repeat, Reply
-from tests.engine.transports.conftest import Run, Serve
+from tests.engine.transports.conftest import ON_EACH_LOOP, WITH_TLS_TOO, Run, Serve
 from tests.engine.transports.implementations import Make, opened
-from tests.engine.transports.server import BODY, DELETE, LAUNCH, LIST, TOKEN, Server, echoing, go, running, to
+from tests.engine.transports.server import BODY, DELETE, JSON, LAUNCH, LIST, TOKEN, Server, echoing, go, running, to
 
 
 def parts(request: bytes) -> tuple[str, dict[str, str], bytes]:
@@ -50,7 +50,9 @@ def test_a_request_is_what_was_asked_for_and_no_more(endpoint: Endpoint, make: M
     run(main())
 
 
-@pytest.mark.parametrize("size", [0, 1, 65_536, 1_000_000])
+@ON_EACH_LOOP
+@WITH_TLS_TOO
+@pytest.mark.parametrize("size", [0, 1, 65_536, (1 << 20) + 1])
 def test_a_body_of_any_size_arrives(size: int, make: Make, run: Run, serve: Serve) -> None:
     async def main() -> None:
         async with serve(echoing) as server:
@@ -73,13 +75,35 @@ def test_a_read_has_no_body(make: Make, run: Run) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/a%2Fb%20c", "/a?x=1&y=%26", "/?q=a+b", "//a//b/", "/a/../b/./c", "/%7euser", "/a;b=c,d", "/%zz"],
+    [
+        "/",
+        "/a%2Fb%20c",
+        "/a?x=1&y=%26",
+        "/?q=a+b",
+        "//a//b/",
+        "/a/../b/./c",
+        "/%7euser",
+        "/a;b=c,d",
+        "/%zz",
+        "/a?",
+    ],
 )
 def test_a_path_is_sent_as_it_is_written(path: str, make: Make, run: Run) -> None:
     async def main() -> None:
         async with running(echoing) as server:
             line, _, _ = await heard(make, to(server, path=path), server)
             assert line == f"POST {path} HTTP/1.1"
+
+    run(main())
+
+
+@pytest.mark.usefixtures("may_pass_on")
+def test_a_fragment_is_not_sent(make: Make, run: Run) -> None:
+    async def main() -> None:
+        async with running(echoing) as server:
+            for path in ("/a?#x", "/a?b#x?", "/a#x"):
+                line, _, _ = await heard(make, to(server, path=path), server)
+                assert line == f"POST {path.partition('#')[0]} HTTP/1.1"
 
     run(main())
 
@@ -105,6 +129,7 @@ def test_ipv6(make: Make, run: Run) -> None:
     run(main())
 
 
+@pytest.mark.usefixtures("may_pass_on")
 def test_headers_of_ones_own_win(make: Make, run: Run) -> None:
     async def main() -> None:
         async with running(echoing) as server:
@@ -118,13 +143,14 @@ def test_headers_of_ones_own_win(make: Make, run: Run) -> None:
     run(main())
 
 
+@pytest.mark.usefixtures("may_pass_on")
 @pytest.mark.parametrize("given", ["a\r\nX-Injected: 1", "a\nX-Injected: 1", "a\r\n\r\nGET / HTTP/1.1\r\n\r\n", "a\0b"])
 def test_nothing_is_smuggled_in_by_a_header_or_a_path(given: str, make: Make, run: Run) -> None:
     async def main() -> None:
         async with running(echoing) as server, opened(make) as transport:
             for call in (
-                Call(LAUNCH, server.url(), {"Authorization": given}, BODY),
-                Call(LAUNCH, server.url(), {f"X-{given}": "1"}, BODY),
+                Call(LAUNCH, server.url(), {**JSON, "Authorization": given}, BODY),
+                Call(LAUNCH, server.url(), {**JSON, f"X-{given}": "1"}, BODY),
                 Call(LAUNCH, server.url(f"/{given}"), {"Content-Type": "text/plain"}, BODY),
             ):
                 await transport.send(call, go)
@@ -176,7 +202,9 @@ def test_netrc_is_not_read(make: Make, run: Run, tmp_path: Path, monkeypatch: py
 
     async def main() -> None:
         async with running(echoing) as server:
-            _, headers, _ = await heard(make, Call(LAUNCH, server.url(), {"X-Authorization": TOKEN}, BODY), server)
+            _, headers, _ = await heard(
+                make, Call(LAUNCH, server.url(), {**JSON, "X-Authorization": TOKEN}, BODY), server
+            )
             assert headers["x-authorization"] == TOKEN
             assert "authorization" not in headers
 

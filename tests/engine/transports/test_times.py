@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from bulksend.model import Call, Lost, NotSent, Reply
 from tests.engine.transports.conftest import Run, Serve
 from tests.engine.transports.implementations import Make, opened
 from tests.engine.transports.server import (
     BODY,
+    JSON,
     LAUNCH,
     OK,
     TOKEN,
@@ -22,7 +22,9 @@ from tests.engine.transports.server import (
     ask,
     discreet,
     echoing,
+    full_backlog,
     go,
+    no_turn,
     refused_port,
     running,
     saying,
@@ -31,32 +33,11 @@ from tests.engine.transports.server import (
 )
 
 
-@contextmanager
-def full_backlog() -> Iterator[int]:
-    """Give a port whose server accepts nobody, and where nobody else can queue."""
-    with socket.socket() as listening, ExitStack() as stack:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(0)
-        for _ in range(4):
-            one = stack.enter_context(socket.socket())
-            one.setblocking(False)
-            one.connect_ex(listening.getsockname())
-        yield int(listening.getsockname()[1])
-
-
-def never() -> None:
-    raise AssertionError("a turn was used for a call that has no connection")
-
-
-async def no_turn() -> None:
-    never()
-
-
 def test_no_connection_in_time_is_not_sent(make: Make, run: Run) -> None:
     async def main() -> None:
         with full_backlog() as port:
             async with opened(make, connect_timeout_s=0.05) as transport:
-                result = await transport.send(Call(LAUNCH, f"http://127.0.0.1:{port}/", {}, BODY), no_turn)
+                result = await transport.send(Call(LAUNCH, f"http://127.0.0.1:{port}/", JSON, BODY), no_turn)
                 assert result == NotSent("no connection within 0.05 s")
 
     run(main())
@@ -65,7 +46,7 @@ def test_no_connection_in_time_is_not_sent(make: Make, run: Run) -> None:
 def test_a_tls_handshake_that_is_not_answered_is_not_sent(make: Make, run: Run) -> None:
     async def main() -> None:
         async with running(silence) as server, opened(make, connect_timeout_s=0.05) as transport:
-            result = await transport.send(Call(LAUNCH, f"https://127.0.0.1:{server.port}/", {}, BODY), no_turn)
+            result = await transport.send(Call(LAUNCH, f"https://127.0.0.1:{server.port}/", JSON, BODY), no_turn)
             assert result == NotSent("no connection within 0.05 s")
 
     run(main())
@@ -74,7 +55,7 @@ def test_a_tls_handshake_that_is_not_answered_is_not_sent(make: Make, run: Run) 
 def test_a_refused_port_is_not_sent(make: Make, run: Run) -> None:
     async def main() -> None:
         async with opened(make) as transport:
-            call = Call(LAUNCH, f"http://127.0.0.1:{refused_port()}/", {"Authorization": TOKEN}, BODY)
+            call = Call(LAUNCH, f"http://127.0.0.1:{refused_port()}/", {**JSON, "Authorization": TOKEN}, BODY)
             result = discreet(await transport.send(call, no_turn))
         assert isinstance(result, NotSent)
         assert result.reason.startswith("no connection to 127.0.0.1:")
@@ -85,7 +66,7 @@ def test_a_refused_port_is_not_sent(make: Make, run: Run) -> None:
 def test_a_name_that_does_not_exist_is_not_sent(make: Make, run: Run) -> None:
     async def main() -> None:
         async with opened(make) as transport:
-            result = await transport.send(Call(LAUNCH, "http://nobody.invalid/launch", {}, BODY), no_turn)
+            result = await transport.send(Call(LAUNCH, "http://nobody.invalid/launch", JSON, BODY), no_turn)
         assert result == NotSent("the name nobody.invalid is not found")
 
     run(main())
@@ -96,11 +77,11 @@ def test_waiting_for_the_turn_is_counted_in_neither_timeout_nor_in_the_duration(
 
     async def leave() -> None:
         nonlocal left_s
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(1.1)
         left_s = asyncio.get_running_loop().time()
 
     async def main() -> None:
-        async with running(saying(OK)) as server, opened(make, call_timeout_s=0.5, connect_timeout_s=0.5) as transport:
+        async with running(saying(OK)) as server, opened(make, call_timeout_s=1, connect_timeout_s=1) as transport:
             result = await transport.send(to(server), leave)
             assert isinstance(result, Reply)
             assert result.duration_s <= asyncio.get_running_loop().time() - left_s
@@ -113,6 +94,13 @@ async def trickle(heard: Heard) -> None:
     heard.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     while not heard.writer.is_closing():
         await heard.say(b"x")
+        await asyncio.sleep(0.005)
+
+
+async def trickling_head(heard: Heard) -> None:
+    heard.writer.write(b"HTTP/1.1 200 OK\r\n")
+    while not heard.writer.is_closing():
+        await heard.say(b"X: y\r\n")
         await asyncio.sleep(0.005)
 
 
@@ -132,9 +120,10 @@ async def continuing(heard: Heard) -> None:
         saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"),
         saying(b"HTTP/1.1 100 Continue\r\n\r\n"),
         trickle,
+        trickling_head,
         continuing,
     ],
-    ids=["silence", "head", "body", "no end", "chunks", "100", "trickle", "100 for ever"],
+    ids=["silence", "head", "body", "no end", "chunks", "100", "trickle", "a trickle of headers", "100 for ever"],
 )
 def test_no_whole_reply_in_time_is_lost(answer: Answer, make: Make, run: Run) -> None:
     """And a reply that comes later is not the next call's."""
@@ -219,13 +208,28 @@ def test_nobody_is_told_of_a_call_that_is_in_time(make: Make, run: Run) -> None:
         async def lost(heard: Heard) -> None:
             heard.writer.close()
 
-        async with running(echoing) as server, opened(make, call_timeout_s=0.1) as transport:
+        async with running(echoing) as server, opened(make, call_timeout_s=1) as transport:
             for _ in range(3):
                 await ask(transport, server, "x")
                 assert isinstance(await transport.send(to(server), go, told.append), Reply)
             server.answer = lost
             assert isinstance(await transport.send(to(server), go, told.append), Lost)
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(1.1)
             assert told == []
+
+    run(main())
+
+
+def test_a_time_out_of_the_network_proves_nothing_once_the_call_has_left(
+    make: Make, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def timed_out(_: ResponseHandler) -> None:
+        raise TimeoutError(110, "Connection timed out")
+
+    async def main() -> None:
+        async with running(echoing) as server, opened(make) as transport:
+            await ask(transport, server, "before")
+            monkeypatch.setattr(ResponseHandler, "read", timed_out)
+            assert isinstance(discreet(await transport.send(to(server), go)), Lost)
 
     run(main())

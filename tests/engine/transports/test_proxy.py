@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import trustme
-import uvloop
 
-from bulksend.engine.transport import AiohttpTransport
 from bulksend.model import Call, Lost, NotSent, Reply
-from tests.engine.test_transport import BODY, LAUNCH, OK, TOKEN, call_to, go, refused_port, running, saying
+from tests.engine.transports.conftest import ON_EACH_LOOP, Run
+from tests.engine.transports.implementations import Make, opened
+from tests.engine.transports.server import BODY, JSON, LAUNCH, OK, TOKEN, call_to, go, refused_port, running, saying
+
+pytestmark = pytest.mark.usefixtures("may_pass_on")
 
 HOST = "vendor.test"
 PASSWORD = "pa55-of-the-proxy"
@@ -108,9 +110,6 @@ class Tls(_Serving):
 
 @pytest.fixture
 def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tls:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -131,16 +130,15 @@ async def up(vendor: Tls) -> AsyncIterator[Tls]:
 
 
 def to_vendor(host: str = HOST) -> Call:
-    return Call(LAUNCH, f"https://{host}/launch", {"Authorization": f"Bearer {TOKEN}"}, BODY)
+    return Call(LAUNCH, f"https://{host}/launch", {**JSON, "Authorization": f"Bearer {TOKEN}"}, BODY)
 
 
+@ON_EACH_LOOP
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("scheme", ["http://", ""])
 def test_calls_go_through_a_tunnel_which_stands_before_their_turn(
-    name: str, scheme: str, vendor: Tls, monkeypatch: pytest.MonkeyPatch
+    name: str, scheme: str, vendor: Tls, monkeypatch: pytest.MonkeyPatch, make: Make, run: Run
 ) -> None:
-    """On the loop that the command runs on, which has a TLS of its own."""
-
     async def main() -> None:
         async with up(vendor), proxy_to(vendor.port) as proxy:
             monkeypatch.setenv(name, f"{scheme}127.0.0.1:{proxy.port}")
@@ -150,7 +148,7 @@ def test_calls_go_through_a_tunnel_which_stands_before_their_turn(
                 await asyncio.sleep(0.01)
                 turns.append((len(proxy.heads), vendor.handshakes, len(vendor.requests)))
 
-            async with AiohttpTransport(connect_timeout_s=5) as transport:
+            async with opened(make) as transport:
                 for _ in range(2):
                     result = await transport.send(to_vendor(), leave)
                     assert isinstance(result, Reply), result
@@ -161,15 +159,16 @@ def test_calls_go_through_a_tunnel_which_stands_before_their_turn(
             assert b"proxy-authorization" not in head.lower()
             assert all(f"Bearer {TOKEN}".encode() in request for request in vendor.requests)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
+    run(main())
 
 
-def test_credentials_of_the_proxy_go_to_the_proxy_alone(vendor: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_of_the_proxy_go_to_the_proxy_alone(
+    vendor: Tls, monkeypatch: pytest.MonkeyPatch, make: Make, run: Run
+) -> None:
     async def main() -> None:
         async with up(vendor), proxy_to(vendor.port) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://me%40firm:{PASSWORD}@127.0.0.1:{proxy.port}/")
-            async with AiohttpTransport(connect_timeout_s=5) as transport:
+            async with opened(make) as transport:
                 assert isinstance(await transport.send(to_vendor(), go), Reply)
                 assert PASSWORD not in repr(vars(transport))
             pair = base64.b64encode(f"me@firm:{PASSWORD}".encode())
@@ -177,10 +176,10 @@ def test_credentials_of_the_proxy_go_to_the_proxy_alone(vendor: Tls, monkeypatch
             assert pair not in vendor.requests[0]
             assert b"proxy" not in vendor.requests[0].lower()
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_netrc_is_not_read(vendor: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_netrc_is_not_read(vendor: Tls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make, run: Run) -> None:
     """aiohttp would send its credentials to the proxy, and in place of the vendor's own."""
     netrc = tmp_path / "netrc"
     netrc.write_text(f"machine {HOST} login of-netrc password of-netrc\nmachine 127.0.0.1 login x password y\n")
@@ -190,12 +189,12 @@ def test_netrc_is_not_read(vendor: Tls, tmp_path: Path, monkeypatch: pytest.Monk
     async def main() -> None:
         async with up(vendor), proxy_to(vendor.port) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-            call = Call(LAUNCH, f"https://{HOST}/launch", {"X-Authorization": TOKEN}, BODY)
-            async with AiohttpTransport(connect_timeout_s=5) as transport:
+            call = Call(LAUNCH, f"https://{HOST}/launch", {**JSON, "X-Authorization": TOKEN}, BODY)
+            async with opened(make) as transport:
                 assert isinstance(await transport.send(call, go), Reply)
             assert b"Basic" not in proxy.heads[0] + vendor.requests[0]
 
-    asyncio.run(main())
+    run(main())
 
 
 @pytest.mark.parametrize(
@@ -207,7 +206,7 @@ def test_netrc_is_not_read(vendor: Tls, tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_a_proxy_that_refuses_is_not_the_vendor(
-    answer: bytes, said: str, vendor: Tls, monkeypatch: pytest.MonkeyPatch
+    answer: bytes, said: str, vendor: Tls, monkeypatch: pytest.MonkeyPatch, make: Make, run: Run
 ) -> None:
     """A 403 of the vendor would mean that its credentials are wrong."""
     left = []
@@ -218,10 +217,10 @@ def test_a_proxy_that_refuses_is_not_the_vendor(
     async def main() -> Result:
         async with up(vendor), proxy_to(vendor.port, answer) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://me:{PASSWORD}@127.0.0.1:{proxy.port}")
-            async with AiohttpTransport(connect_timeout_s=5) as transport:
+            async with opened(make) as transport:
                 return await transport.send(to_vendor(), leave)
 
-    result = asyncio.run(main())
+    result = run(main())
     assert isinstance(result, NotSent)
     assert said in result.reason
     assert PASSWORD not in result.reason
@@ -229,14 +228,14 @@ def test_a_proxy_that_refuses_is_not_the_vendor(
     assert not vendor.requests
 
 
-def test_a_proxy_that_is_not_there(vendor: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_is_not_there(vendor: Tls, monkeypatch: pytest.MonkeyPatch, make: Make, run: Run) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://me:{PASSWORD}@127.0.0.1:{refused_port()}")
 
     async def main() -> Result:
-        async with AiohttpTransport(connect_timeout_s=5) as transport:
+        async with opened(make) as transport:
             return await transport.send(to_vendor(), go)
 
-    result = asyncio.run(main())
+    result = run(main())
     assert isinstance(result, NotSent)
     assert result.reason.startswith("no connection to the proxy of the environment: ")
     assert PASSWORD not in result.reason
@@ -252,42 +251,44 @@ def test_a_proxy_that_is_not_there(vendor: Tls, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_never_passed_by(
-    text: str, vendor: Tls, monkeypatch: pytest.MonkeyPatch
+    text: str, vendor: Tls, monkeypatch: pytest.MonkeyPatch, make: Make, run: Run
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", text)
 
     async def main() -> Result:
-        async with AiohttpTransport(connect_timeout_s=5) as transport:
+        async with opened(make) as transport:
             return await transport.send(to_vendor(), go)
 
-    result = asyncio.run(main())
+    result = run(main())
     assert isinstance(result, NotSent)
     assert "such as http://proxy:3128" in result.reason
     assert PASSWORD not in result.reason
 
 
 @pytest.mark.parametrize("text", ["*", HOST, ".test", "other.example,test", f"{HOST}:443"])
-def test_no_proxy_is_kept_to(text: str, vendor: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_kept_to(text: str, vendor: Tls, monkeypatch: pytest.MonkeyPatch, make: Make, run: Run) -> None:
     async def main() -> None:
         async with up(vendor), proxy_to(vendor.port) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
             monkeypatch.setenv("NO_PROXY", text)
-            async with AiohttpTransport(connect_timeout_s=5) as transport:
+            async with opened(make) as transport:
                 result = await transport.send(to_vendor(), go)
             assert result == NotSent(f"the name {HOST} is not found")
             assert not proxy.heads
 
-    asyncio.run(main())
+    run(main())
 
 
-def test_this_machine_is_never_behind_a_proxy(vendor: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_this_machine_is_never_behind_a_proxy(
+    vendor: Tls, monkeypatch: pytest.MonkeyPatch, make: Make, run: Run
+) -> None:
     async def main() -> None:
         async with up(vendor), proxy_to(vendor.port) as proxy, running(saying(OK)) as plain:
             for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
                 monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-            async with AiohttpTransport(connect_timeout_s=5) as transport:
+            async with opened(make) as transport:
                 assert isinstance(await transport.send(call_to(plain.port), go), Reply)
                 assert isinstance(await transport.send(to_vendor(f"localhost:{vendor.port}"), go), Reply)
             assert not proxy.heads
 
-    asyncio.run(main())
+    run(main())

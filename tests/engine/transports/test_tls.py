@@ -16,31 +16,13 @@ import pytest
 import trustme
 
 from bulksend.engine.tls import tls_context
-from bulksend.engine.transport import AiohttpTransport
 from bulksend.errors import JobError
 from bulksend.model import Call, Lost, NotSent, Reply
-from tests.engine.test_transport import BODY, LAUNCH, OK, TOKEN, go, running, saying
+from tests.engine.transports.conftest import Run
+from tests.engine.transports.implementations import Make, opened
+from tests.engine.transports.server import BODY, JSON, LAUNCH, OK, TOKEN, go, running, saying
 
-pytestmark = pytest.mark.usefixtures("_bare_environment")
 Result = Reply | Lost | NotSent
-
-
-@pytest.fixture
-def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def bundle(authority: trustme.CA, tmp_path: Path) -> Path:
-    path = tmp_path / "company-ca.pem"
-    authority.cert_pem.write_to_path(path)
-    return path
 
 
 def context_of(certificate: trustme.LeafCert) -> ssl.SSLContext:
@@ -94,7 +76,7 @@ def serve() -> Iterator[Callable[[ssl.SSLContext], TlsServer]]:
         server.close()
 
 
-def call(port: int, host: str = "localhost") -> tuple[Result, int]:
+def call(make: Make, run: Run, port: int, host: str = "localhost") -> tuple[Result, int]:
     """Make a call; return what came of it, and how often it was let go."""
     left = 0
 
@@ -103,11 +85,11 @@ def call(port: int, host: str = "localhost") -> tuple[Result, int]:
         left += 1
 
     async def main() -> Result:
-        async with AiohttpTransport(call_timeout_s=10, connect_timeout_s=10) as transport:
-            headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with opened(make) as transport:
+            headers = {**JSON, "Authorization": f"Bearer {TOKEN}"}
             return await transport.send(Call(LAUNCH, f"https://{host}:{port}/launch", headers, BODY), leave)
 
-    return asyncio.run(main()), left
+    return run(main()), left
 
 
 def test_a_bundle_of_ones_own_is_believed_and_tls_is_1_2_at_least(
@@ -115,11 +97,13 @@ def test_a_bundle_of_ones_own_is_believed_and_tls_is_1_2_at_least(
     bundle: Path,
     serve: Callable[[ssl.SSLContext], TlsServer],
     monkeypatch: pytest.MonkeyPatch,
+    make: Make,
+    run: Run,
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     server = serve(context_of(authority.issue_cert("localhost", "127.0.0.1")))
     for host in ("localhost", "127.0.0.1"):
-        result, left = call(server.port, host)
+        result, left = call(make, run, server.port, host)
         assert isinstance(result, Reply), result
         assert left == 1
     assert len(server.requests) == 2
@@ -131,12 +115,14 @@ def test_a_server_with_1_2_alone_is_spoken_to(
     bundle: Path,
     serve: Callable[[ssl.SSLContext], TlsServer],
     monkeypatch: pytest.MonkeyPatch,
+    make: Make,
+    run: Run,
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     context = context_of(authority.issue_cert("localhost"))
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     server = serve(context)
-    assert isinstance(call(server.port)[0], Reply)
+    assert isinstance(call(make, run, server.port)[0], Reply)
     assert server.versions == ["TLSv1.2"]
 
 
@@ -155,7 +141,7 @@ LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("wrong", "said"),
     [
         (lambda ca: context_of(trustme.CA().issue_cert("localhost")), "SSL_CERT_FILE"),
         (lambda ca: context_of(ca.issue_cert("vendor.example")), "Hostname mismatch"),
@@ -168,16 +154,18 @@ LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     ids=["another CA", "wrong name", "expired", "TLS 1.1"],
 )
 def test_who_is_not_proven_gets_no_call(
-    make: Callable[[trustme.CA], ssl.SSLContext],
+    wrong: Callable[[trustme.CA], ssl.SSLContext],
     said: str,
+    make: Make,
+    run: Run,
     authority: trustme.CA,
     bundle: Path,
     serve: Callable[[ssl.SSLContext], TlsServer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    server = serve(make(authority))
-    result, left = call(server.port)
+    server = serve(wrong(authority))
+    result, left = call(make, run, server.port)
     assert isinstance(result, NotSent), result
     assert said in result.reason
     assert "TLS with localhost" in result.reason
@@ -185,42 +173,44 @@ def test_who_is_not_proven_gets_no_call(
 
 
 def test_without_a_bundle_a_companys_own_ca_is_not_believed(
-    authority: trustme.CA, serve: Callable[[ssl.SSLContext], TlsServer]
+    authority: trustme.CA, serve: Callable[[ssl.SSLContext], TlsServer], make: Make, run: Run
 ) -> None:
     server = serve(context_of(authority.issue_cert("localhost")))
-    result, left = call(server.port)
+    result, left = call(make, run, server.port)
     assert isinstance(result, NotSent)
     assert "is named by the environment variable SSL_CERT_FILE" in result.reason
     assert (left, server.requests) == (0, [])
 
 
-def test_plain_http_on_a_tls_port_is_said() -> None:
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"not TLS at all\r\n\r\n"])
+def test_plain_text_on_a_tls_port_is_said(said: bytes, make: Make, run: Run) -> None:
     async def main() -> Result:
-        async with running(saying(OK)) as server, AiohttpTransport(connect_timeout_s=5) as transport:
+        async with running(saying(OK)) as server, opened(make) as transport:
             pending = asyncio.create_task(
-                transport.send(Call(LAUNCH, f"https://localhost:{server.port}/", {}, BODY), go)
+                transport.send(Call(LAUNCH, f"https://localhost:{server.port}/", JSON, BODY), go)
             )
             await server.connected.wait()
-            server.writers[0].write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            server.writers[0].write(said)
+            assert not server.requests
             return await pending
 
-    result = asyncio.run(main())
+    result = run(main())
     assert isinstance(result, NotSent)
     assert result.reason.startswith("TLS with localhost: the handshake failed (")
 
 
-def test_a_bundle_that_is_none_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_that_is_none_is_refused_at_once(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, content, said in (("gone.pem", None, "cannot be read: No such file"), ("text.pem", "x", "PEM")):
         if content is not None:
             (tmp_path / name).write_text(content)
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / name))
         with pytest.raises(JobError, match=said) as caught:
-            AiohttpTransport()
+            make()
         assert "SSL_CERT_FILE" in str(caught.value)
     monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "gone"))
     with pytest.raises(JobError, match="SSL_CERT_DIR: is no directory"):
-        AiohttpTransport()
+        make()
 
 
 def test_nothing_loosens_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
