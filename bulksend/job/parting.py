@@ -19,6 +19,10 @@ __all__ = ["parted"]
 IN_MEMORY = 8192
 """Items that wait in memory, over all parts."""
 IN_MEMORY_LEAST = 16
+MANY = 100
+"""From so many parts on, a batch has only few items for each."""
+GATHER_S = 0.05
+"""How long a part then waits for more of them: whoever draws has as much to do for one as for a dozen."""
 
 T = TypeVar("T")
 
@@ -35,6 +39,10 @@ class _Queue(Generic[T]):
     @property
     def waits(self) -> bool:
         return bool(self._pieces or self._newest)
+
+    @property
+    def are_few(self) -> bool:
+        return not self._pieces and len(self._newest) < IN_MEMORY_LEAST // 2
 
     def put(self, item: T) -> None:
         self._newest.append(item)
@@ -66,13 +74,16 @@ class _Parting(Generic[T]):
         name_of: Callable[[T], str],
         names: Iterable[str],
         file: FileIO,
+        stopping: Callable[[], bool],
     ) -> None:
         self._items = items
         self._name_of = name_of
+        self._stopping = stopping
         known = tuple(dict.fromkeys(names))
         most = max(IN_MEMORY_LEAST, IN_MEMORY // (len(known) + 1))
         self._others = _Queue[T](file, most)
         self._queues = {name: _Queue[T](file, most) for name in known}
+        self._are_many = len(known) >= MANY
         self._ended = False
         self._arrival: asyncio.Event | None = None
         """Comes when the batch that is being read is there."""
@@ -83,8 +94,10 @@ class _Parting(Generic[T]):
     async def _part(self, queue: _Queue[T]) -> AsyncGenerator[list[T], None]:
         while True:
             if queue.waits:
+                if self._are_many and queue.are_few and not self._ended:
+                    await asyncio.sleep(GATHER_S)
                 yield queue.take()
-            elif self._ended:
+            elif self._ended or self._stopping():
                 return
             else:
                 await self._read_on()
@@ -112,12 +125,19 @@ class _Parting(Generic[T]):
 
 @asynccontextmanager
 async def parted(
-    items: AsyncGenerator[list[T], None], name_of: Callable[[T], str], names: Iterable[str], *, scratch_dir: Path
+    items: AsyncGenerator[list[T], None],
+    name_of: Callable[[T], str],
+    names: Iterable[str],
+    *,
+    scratch_dir: Path,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[list[AsyncGenerator[list[T], None]]]:
     """Part a stream by name: one stream for each of `names`, in their order, and a last one for all others.
 
     Each keeps the order of the items. The stream is read only as far as somebody waits for, and what that brings for
-    others goes to a file in `scratch_dir`, which holds the whole stream at most. Raises RunError when its disk is full.
+    others goes to a file in `scratch_dir`, which holds the whole stream at most. Once `stopping`, nothing more is read:
+    the part of all others often has nothing in it, and would go through the whole stream to find that out. Raises
+    RunError when its disk is full.
     """
     try:
         file = tempfile.TemporaryFile(dir=scratch_dir, buffering=0)  # noqa: SIM115 - closed below
@@ -125,4 +145,4 @@ async def parted(
         raise RunError(f"no temporary file in {scratch_dir}: {error.strerror}") from None
     with file:
         async with aclosing(items):
-            yield _Parting(items, name_of, names, file).parts()
+            yield _Parting(items, name_of, names, file, stopping).parts()

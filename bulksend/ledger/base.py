@@ -10,8 +10,7 @@ it comes from, and the ledger raises when that is not so: a result that cannot b
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +23,6 @@ __all__ = [
     "AuditRecord",
     "Change",
     "Counts",
-    "GroupCommit",
     "Intent",
     "Invalid",
     "JobRecord",
@@ -314,61 +312,3 @@ class Ledger(Protocol):
 
     def segment_folder(self, identity: str, segment: str) -> Path:
         """Return the directory for the working files of whoever holds the segment's lock; it is not made."""
-
-
-class GroupCommit:
-    """Gathers transitions while a commit is under way, and commits them together.
-
-    `apply` is awaited with one batch at a time, in order; what it raises reaches every caller of that batch and all
-    later ones, since a ledger that failed once is not trusted again in this run.
-    """
-
-    def __init__(self, apply: Callable[[list[tuple[int, Transition]]], Awaitable[None]]) -> None:
-        self._apply = apply
-        self._waiting: list[tuple[tuple[int, Transition], asyncio.Future[None]]] = []
-        self._task: asyncio.Task[None] | None = None
-        self.commits = 0
-        self.took_s = 0.0
-        self._broken: BaseException | None = None
-
-    def add(self, job_id: int, transition: Transition) -> asyncio.Future[None]:
-        """Take a transition; the future is done once it is durable."""
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-        if self._broken is not None:
-            done.set_exception(self._broken)
-            return done
-        self._waiting.append(((job_id, transition), done))
-        if self._task is None or self._task.done():
-            self._task = loop.create_task(self._drain())
-        return done
-
-    async def idle(self) -> None:
-        """Return once nothing is waiting."""
-        # One that was cancelled before it began never came to say so.
-        while self._task is not None and not self._task.done():
-            await asyncio.wait([self._task])
-
-    async def _drain(self) -> None:
-        try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                began_s = asyncio.get_running_loop().time()
-                try:
-                    await self._apply([item for item, _ in batch])
-                except BaseException as wrong:
-                    self._broken = wrong
-                    for _, done in batch + self._waiting:
-                        if not done.done():
-                            done.set_exception(wrong)
-                    self._waiting = []
-                    if not isinstance(wrong, Exception):
-                        raise
-                    return
-                self.commits += 1
-                self.took_s += asyncio.get_running_loop().time() - began_s
-                for _, done in batch:
-                    if not done.done():
-                        done.set_result(None)
-        finally:
-            self._task = None

@@ -144,17 +144,26 @@ WHERE member.job_id = :job_id AND (member.number, member.key) > (:number, :key)
       AND coalesce(send.state, 'pending') = :state
 ORDER BY member.number, member.key LIMIT :most;
 
--- find_bucket --
-SELECT next_at, paused_at, paused_until, leased_at FROM bucket WHERE identity = :identity AND endpoint = :endpoint;
+-- find_buckets --
+-- Those of a JSON list that there are, as one JSON list; times are whole microseconds here, and seconds in the table.
+WITH listed AS MATERIALIZED (
+    SELECT json_extract(value, '$[0]') AS identity, json_extract(value, '$[1]') AS endpoint FROM json_each(:names)
+)
+SELECT json_group_array(json_array(
+    bucket.identity, bucket.endpoint,
+    CAST(round(next_at * 1e6) AS INTEGER), CAST(round(paused_at * 1e6) AS INTEGER),
+    CAST(round(paused_until * 1e6) AS INTEGER), CAST(round(leased_at * 1e6) AS INTEGER)
+))
+FROM listed CROSS JOIN bucket ON bucket.identity = listed.identity AND bucket.endpoint = listed.endpoint;
 
--- set_bucket --
+-- set_buckets --
 INSERT INTO bucket (identity, endpoint, next_at, paused_at, paused_until, leased_at)
-VALUES (:identity, :endpoint, :next_at, :paused_at, :paused_until, :leased_at)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') / 1e6,
+       json_extract(value, '$[3]') / 1e6, json_extract(value, '$[4]') / 1e6, json_extract(value, '$[5]') / 1e6
+FROM json_each(:buckets) WHERE true
 ON CONFLICT (identity, endpoint) DO UPDATE
-SET next_at = :next_at, paused_at = :paused_at, paused_until = :paused_until, leased_at = :leased_at;
-
--- give_back --
-UPDATE bucket SET next_at = :next_at WHERE identity = :identity AND endpoint = :endpoint AND next_at = :end;
+SET next_at = excluded.next_at, paused_at = excluded.paused_at, paused_until = excluded.paused_until,
+    leased_at = excluded.leased_at;
 
 -- find_segment --
 SELECT desired, fingerprint, job, finished_at FROM segment WHERE identity = :identity AND segment = :segment;

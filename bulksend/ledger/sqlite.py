@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -17,11 +16,7 @@ from bulksend.errors import JobLockedError, LedgerError
 from bulksend.ledger.audit import Audit
 from bulksend.ledger.base import (
     AuditRecord,
-    Change,
     Counts,
-    GroupCommit,
-    Intent,
-    Invalid,
     JobRecord,
     Lease,
     Member,
@@ -30,11 +25,14 @@ from bulksend.ledger.base import (
     SendRecord,
     Transition,
 )
-from bulksend.ledger.buckets import Buckets
+from bulksend.ledger.buckets import Asked, Buckets, GiveBack, Pause, Take
 from bulksend.ledger.damage import check_whole
 from bulksend.ledger.database import Database
+from bulksend.ledger.group import GroupCommit
 from bulksend.ledger.lock import FileLock
+from bulksend.ledger.lookups import LookUps
 from bulksend.ledger.segments import Segments
+from bulksend.ledger.sends import Sends
 from bulksend.model import JobState, State
 
 __all__ = ["SqliteLedger"]
@@ -57,8 +55,12 @@ class SqliteLedger:
         self._locks: dict[int, FileLock] = {}
         self._segments = Segments(self._db, wall)
         self._audit = Audit(self._db)
-        self._buckets = Buckets(self._db, wall)
-        self._commit = GroupCommit(lambda batch: self._db.run(partial(self._apply, batch)))
+        self._sends = Sends(self._db)
+        self._look_ups = LookUps(lambda *asked: self._db.run(partial(self._sends.look_up, *asked)))
+        self._buckets = Buckets(self._db)
+        self._commit = GroupCommit[Asked, Lease | None](
+            lambda transitions, asked: self._db.run(partial(self._apply, transitions, asked))
+        )
 
     async def open(self, *, create: bool) -> bool:
         """Open the file, made with mode 0600 when it is new, migrated when it is older, whoever opens it."""
@@ -203,23 +205,15 @@ class SqliteLedger:
 
     async def look_up(self, job_id: int, scope: Scope, keys: Sequence[str]) -> dict[str, SendRecord]:
         """Return the records of those keys that have one."""
-
-        def look() -> dict[str, SendRecord]:
-            rows = self._db.execute("look_up", job_id=job_id, scope=scope, keys=json.dumps(list(keys)))
-            return {row[0]: _read_send(row) for row in rows}
-
-        return await self._db.run(look)
+        return await self._look_ups.ask(job_id, scope, keys)
 
     async def look_up_in(self, job_id: int, keys: Sequence[str], states: Collection[State]) -> dict[str, SendRecord]:
         """Return the records of those sends that are in one of the states."""
-        given = {"keys": json.dumps(list(keys)), "states": json.dumps(list(states))}
-        rows = await self._db.run(partial(_all, partial(self._db.execute, "look_up_in", job_id=job_id, **given)))
-        return {row[0]: _read_send(row) for row in rows}
+        return await self._db.run(partial(self._sends.look_up_in, job_id, keys, states))
 
     async def of_accounts(self, job_id: int) -> list[SendRecord]:
         """Return what was made once per account."""
-        rows = await self._db.run(partial(_all, partial(self._db.execute, "of_accounts", job_id=job_id)))
-        return [_read_send(row) for row in rows]
+        return await self._db.run(partial(self._sends.of_accounts, job_id))
 
     async def audit(self, job_id: int) -> AsyncIterator[list[AuditRecord]]:
         """Yield pages in the order of writing."""
@@ -231,11 +225,7 @@ class SqliteLedger:
     async def by_state(self, job_id: int, state: State) -> AsyncIterator[list[SendRecord]]:
         """Yield pages by key."""
         after = ""
-        while True:
-            query = partial(self._db.execute, "by_state", job_id=job_id, state=state, after=after, most=PAGE)
-            page = [_read_send(row) for row in await self._db.run(partial(_all, query))]
-            if not page:
-                return
+        while page := await self._db.run(partial(self._sends.page, job_id, state, after, PAGE)):
             after = page[-1].key
             yield page
 
@@ -243,37 +233,12 @@ class SqliteLedger:
         """Make a transition with the next group commit."""
         return self._commit.add(job_id, transition)
 
-    def _apply(self, batch: list[tuple[int, Transition]]) -> None:
+    def _apply(self, transitions: Sequence[tuple[int, Transition]], asked: Sequence[Asked]) -> list[Lease | None]:
+        """Make all of a group commit in one transaction, the leases last: their time runs from then on."""
         self._db.check_file()
-        now = self._wall()
-        of_jobs: dict[int, tuple[list[Intent], list[Change], list[Invalid]]] = {}
-        for job_id, one in batch:
-            intents, changes, invalid = of_jobs.setdefault(job_id, ([], [], []))
-            if isinstance(one, Intent):
-                intents.append(one)
-            elif isinstance(one, Change):
-                changes.append(one)
-            else:
-                invalid.append(one)
         with self._db.transaction():
-            for job_id, (intents, changes, invalid) in of_jobs.items():
-                self._guarded("intend", job_id, intents, now)
-                self._guarded("change", job_id, changes, now)
-                self._guarded("invalid", job_id, invalid, now)
-                delta = _counted(intents, changes, invalid)
-                if any(delta):
-                    self._db.execute_many("count", [(job_id, *delta)])
-            self._audit.add(((job_id, one) for job_id, one in batch if isinstance(one, Change)), now)
-
-    def _guarded(self, name: str, job_id: int, rows: Sequence[Transition], now: float) -> None:
-        """Run a transition for each row; raise when one of them was not in the state that it must come from."""
-        if not rows:
-            return
-        text = msgspec.json.encode(rows).decode()
-        if self._db.execute(name, job_id=job_id, rows=text, now=now).rowcount != len(rows):
-            keys = ", ".join(row.key for row in rows[:5])
-            text = f"a send was not in the state that its change ({name}) starts from; among the keys {keys}"
-            raise LedgerError(f"the ledger {self.path} refused a transition: {text}")
+            self._sends.apply(transitions, self._wall())
+            return self._buckets.apply(asked, self._wall())
 
     # Chunks
 
@@ -316,17 +281,18 @@ class SqliteLedger:
     # Limits
 
     async def lease(self, identity: str, endpoint: str, *, tokens: int, rate_per_s: float, delay_s: float) -> Lease:
-        """Take the next tokens; durable, so that a restart remembers them."""
-        lease = partial(self._buckets.lease, tokens=tokens, rate_per_s=rate_per_s, delay_s=delay_s)
-        return await self._db.run(partial(lease, identity, endpoint))
+        """Take the next tokens with the next group commit."""
+        lease = await self._commit.ask(Take(identity, endpoint, tokens, rate_per_s, delay_s))
+        assert lease is not None
+        return lease
 
     async def give_back(self, identity: str, endpoint: str, *, lease: Lease, unused: int) -> None:
-        """Return a lease's unused tail."""
-        await self._db.run(partial(self._buckets.give_back, identity, endpoint, lease=lease, unused=unused))
+        """Return a lease's unused tail with the next group commit."""
+        await self._commit.ask(GiveBack(identity, endpoint, lease, unused))
 
     async def pause(self, identity: str, endpoint: str, seconds: float) -> None:
-        """Keep the later of two pauses."""
-        await self._db.run(partial(self._buckets.pause, identity, endpoint, seconds))
+        """Keep the later of two pauses with the next group commit."""
+        await self._commit.ask(Pause(identity, endpoint, seconds))
 
     # Segments
 
@@ -360,24 +326,5 @@ class SqliteLedger:
         return self._segments.folder(identity, segment)
 
 
-_COUNTED = (State.ACCEPTED, State.REJECTED, State.UNKNOWN, State.SENDING)
-
-
-def _counted(intents: Sequence[Intent], changes: Sequence[Change], invalid: Sequence[Invalid]) -> list[int]:
-    """Return by how much each of the counted states of the job's sends grows."""
-    became: Counter[State | None] = Counter({State.REJECTED: len(invalid)})
-    became[State.SENDING] += sum(one.scope is Scope.SEND for one in intents)
-    for (scope, frm, to), number in Counter((one.scope, one.frm, one.to) for one in changes).items():
-        if scope is Scope.SEND:
-            became[frm] -= number
-            became[to] += number
-    return [became[state] for state in _COUNTED]
-
-
 def _all(query: Callable[[], Iterable[tuple[object, ...]]]) -> list[tuple[Any, ...]]:
     return list(query())
-
-
-def _read_send(row: tuple[object, ...]) -> SendRecord:
-    values = dict(zip(SendRecord.__struct_fields__, row, strict=True))
-    return msgspec.convert({**values, "refs": json.loads(str(values["refs"]))}, SendRecord)

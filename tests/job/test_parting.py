@@ -160,6 +160,97 @@ def test_several_that_wait_at_once_read_one_batch_at_a_time(tmp_path: Path) -> N
     asyncio.run(main())
 
 
+def test_whoever_a_batch_brings_something_for_gets_it_while_another_reads_on(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def items() -> AsyncGenerator[list[Item], None]:
+        yield [("a", 1), ("b", 2)]
+        await go_on.wait()
+        yield [("c", 3)]
+
+    async def main() -> None:
+        async with parted(items(), name_of, NAMES, scratch_dir=tmp_path) as parts:
+            last = asyncio.ensure_future(anext(parts[2]))
+            got = await asyncio.wait_for(asyncio.gather(anext(parts[0]), anext(parts[1])), 5)
+            assert list(got) == [[("a", 1)], [("b", 2)]]
+            go_on.set()
+            assert await last == [("c", 3)]
+
+    asyncio.run(main())
+
+
+def test_a_reader_that_goes_away_leaves_the_reading_to_another(tmp_path: Path) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Items:
+        """Draws that may be cancelled, and go on."""
+
+        def __init__(self) -> None:
+            self.left = [[("b", 2)]]
+
+        async def __anext__(self) -> list[Item]:
+            begun.set()
+            await go_on.wait()
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()
+
+        async def aclose(self) -> None:
+            pass
+
+    async def main() -> None:
+        items: Any = Items()
+        async with parted(items, name_of, NAMES, scratch_dir=tmp_path) as parts:
+            first = asyncio.ensure_future(anext(parts[0]))
+            await begun.wait()
+            second = asyncio.ensure_future(anext(parts[1]))
+            await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.wait([first])
+            go_on.set()
+            assert await asyncio.wait_for(second, 5) == [("b", 2)]
+
+    asyncio.run(main())
+
+
+def test_of_many_parts_each_gets_several_items_at_a_time(tmp_path: Path) -> None:
+    names = [f"n{number}" for number in range(200)]
+    batches = [[(name, row) for name in names] for row in range(64)]
+    pages: dict[str, list[int]] = {name: [] for name in names}
+
+    async def draw(name: str, part: AsyncGenerator[list[Item], None]) -> None:
+        async for some in part:
+            pages[name].append(len(some))
+            assert len(some) <= parting.IN_MEMORY_LEAST * 3
+
+    async def main() -> None:
+        async with parted(Stream(batches).items(), name_of, names, scratch_dir=tmp_path) as parts:
+            await asyncio.gather(rest(parts[-1]), *(draw(*one) for one in zip(names, parts[:-1], strict=True)))
+
+    asyncio.run(main())
+    assert {sum(of_one) for of_one in pages.values()} == {64}
+    assert max(map(len, pages.values())) <= 8
+
+
+def test_once_the_run_stops_nothing_more_is_read(tmp_path: Path) -> None:
+    stream = Stream([[("a", number)] for number in range(1000)])
+    stopping = False
+
+    async def main() -> None:
+        nonlocal stopping
+        opened = parted(stream.items(), name_of, NAMES, scratch_dir=tmp_path, stopping=lambda: stopping)
+        async with opened as parts:
+            others = asyncio.ensure_future(rest(parts[-1]))
+            while stream.read < 10:
+                await asyncio.sleep(0)
+            stopping = True
+            assert await others == []
+            assert await rest(parts[0]) == [("a", number) for number in range(stream.read)], "what was read is there"
+
+    asyncio.run(main())
+    assert stream.read < 20
+
+
 def test_a_name_that_stands_twice_has_one_part(tmp_path: Path) -> None:
     async def main() -> None:
         async with parted(Stream([[("a", 1), ("b", 2)]]).items(), name_of, ["a", "a"], scratch_dir=tmp_path) as parts:
