@@ -150,10 +150,10 @@ async def _account_names(opened: Opened, checked: Checked, executor: ThreadPoolE
 def _source(
     opened: Opened, executor: ThreadPoolExecutor, current: Run, accounts: Sequence[str], limit: int | None
 ) -> Source:
+    stopping = partial(lambda run: run.stopping, current)
     if opened.job.audience is not None and opened.job.audience.chunk is not None:
-        stopping = partial(lambda run: run.stopping, current)
         return chunk_source(opened, current.ledger, current.job_id, executor, accounts, limit=limit, stopping=stopping)
-    return row_source(opened, executor, accounts, limit=limit)
+    return row_source(opened, executor, accounts, limit=limit, stopping=stopping)
 
 
 async def _look_at(current: Run) -> bool:

@@ -85,7 +85,14 @@ def _render_numbered(renderer: Renderer, bulk: Bulk, numbered: Sequence[Numbered
     return _render(renderer, bulk, [number for number, _ in numbered], [row for _, row in numbered])
 
 
-def row_source(opened: Opened, executor: Executor, accounts: Sequence[str], *, limit: int | None) -> Source:
+def row_source(
+    opened: Opened,
+    executor: Executor,
+    accounts: Sequence[str],
+    *,
+    limit: int | None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Source:
     """Give one send per row of the audience, or the one send of a job without an audience.
 
     With several `accounts` (their names), the rows of each can be had by themselves.
@@ -105,7 +112,7 @@ def row_source(opened: Opened, executor: Executor, accounts: Sequence[str], *, l
     @asynccontextmanager
     async def parts(_state: State) -> AsyncIterator[list[AsyncGenerator[list[Send], None]]]:
         items = batches_in(executor, (list(zip(*drawn, strict=True)) for drawn in _draw(opened, limit)))
-        async with parted(items, name_of, accounts, scratch_dir=opened.scratch_dir) as drawn:
+        async with parted(items, name_of, accounts, scratch_dir=opened.scratch_dir, stopping=stopping) as drawn:
             yield [rendered(part) for part in drawn]
 
     return Source(whole, parts if len(accounts) > 1 else None, one_account=len(accounts) <= 1)
@@ -196,7 +203,8 @@ def chunk_source(
         def name_of(chunk: _Chunk) -> str:
             return renderer.account_name(chunk[1][0][1])
 
-        async with parted(chunks(state), name_of, accounts, scratch_dir=opened.scratch_dir) as drawn:
+        drawn_from = chunks(state)
+        async with parted(drawn_from, name_of, accounts, scratch_dir=opened.scratch_dir, stopping=stopping) as drawn:
             yield [rendered(part) for part in drawn]
 
     def whole(state: State) -> AsyncGenerator[list[Send], None]:

@@ -14,11 +14,13 @@ from bulksend.engine.retry import (
     BUDGET_SHARE,
     Again,
     Decision,
+    accepted,
     decide,
 )
 from bulksend.engine.wire import Wire
 from bulksend.model import (
     Absent,
+    Accepted,
     Found,
     Lost,
     NotSent,
@@ -147,6 +149,8 @@ class Caller(Wire):
     def _decide(
         self, lane: Lane, step: Step, outcome: Outcome, attempt: int, verdict: Found | Absent | Untold | None
     ) -> Decision:
+        if isinstance(outcome, Accepted):
+            return accepted(outcome)
         if isinstance(outcome, NotSent) and (self.is_over(lane.account) or self.is_past(step)):
             return Again(outcome.reason)
         return decide(

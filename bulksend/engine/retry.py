@@ -33,6 +33,7 @@ __all__ = [
     "Again",
     "Decision",
     "Settle",
+    "accepted",
     "backoff_s",
     "decide",
     "reset_most_s",
@@ -128,6 +129,11 @@ def throttle_pause_s(episode: int, period_s: float, random: Callable[[], float])
     return wait * (1 + 0.1 * random())
 
 
+def accepted(outcome: Accepted) -> Settle:
+    """Return what follows from the vendor's word that it took a call, however things stand."""
+    return Settle(State.ACCEPTED, ref=outcome.ref, tally=outcome.tally)
+
+
 def decide(
     outcome: Outcome,
     endpoint: Endpoint,
@@ -149,8 +155,8 @@ def decide(
     """
     out_of_tries = attempt >= ATTEMPTS_MOST or budget_left <= 0
     match outcome:
-        case Accepted(ref=ref, tally=tally):
-            return Settle(State.ACCEPTED, ref=ref, tally=tally)
+        case Accepted():
+            return accepted(outcome)
         case Waiting(after_s=after_s, progress=progress):
             return Again("the vendor is at work on it", after_s=after_s, progress=progress or 0.0)
         case Rejected(reason=reason, status=status):
