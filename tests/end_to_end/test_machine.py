@@ -19,7 +19,7 @@ import pytest
 from aiohttp.abc import ResolveResult
 
 import bulksend
-from bulksend.engine import direct, transport
+from bulksend.engine import direct
 from bulksend.ledger.sqlite import SqliteLedger
 from tests.end_to_end.outage import VENDOR, Outage
 from tests.end_to_end.vendor import Process, Vendor, finish
@@ -206,8 +206,7 @@ def _names(monkeypatch: pytest.MonkeyPatch) -> Names:
     names = Names()
     monkeypatch.setattr(aiohttp.connector, "DefaultResolver", lambda **_: names)
     monkeypatch.setattr(aiohttp.connector._DNSCacheTable, "expired", lambda *_: True)
-    for module in (transport, direct):
-        monkeypatch.setattr(module, "KEEP_ALIVE_S", 0.0001)
+    monkeypatch.setattr(direct, "KEEP_ALIVE_S", 0.0)
     return names
 
 
