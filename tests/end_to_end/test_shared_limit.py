@@ -1,6 +1,6 @@
 """Four processes on one ledger and one account: together they keep the limit, also when one dies and comes back.
 
-How much of the limit they use together is measured in `benchmarks/share_of_limit.py --processes 4`.
+How much of the limit they use together is measured in `python -m benchmarks share_of_limit --full`.
 """
 
 from __future__ import annotations
