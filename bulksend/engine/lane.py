@@ -15,7 +15,9 @@ __all__ = ["Lane", "Permit", "Permits"]
 IN_FLIGHT_LEAST = 4
 IN_FLIGHT_MOST = 4096
 IN_FLIGHT_UNPROVEN = 512
-"""So many calls are let be under way before it has shown that more of them bring more replies."""
+"""At a limit beyond reach, so many calls are let be under way before it has shown that more of them bring more."""
+BEYOND_REACH_PER_S = 5000.0
+"""A limit of more calls a second than this is more than one process uses."""
 PROVEN_EVERY_S = 0.1
 """How often it is looked at how many replies came."""
 FIRST_LATENCY_S = 1.0
@@ -110,12 +112,13 @@ class Lane:
     def _room(self) -> int:
         """Return twice what latency times rate asks for, so that a slower reply does not cost a token.
 
-        Where the limit is beyond what either side can do, it is what brings replies: calls that only wait for one
-        another cost memory and bring none.
+        Where the limit is beyond reach, it is what brings replies: calls that only wait for one another cost memory and
+        bring none. Not below: a vendor whose quick replies are refusals needs room for the slow ones.
         """
         bucket = self.gate.bucket
         wanted = math.ceil(2 * bucket.rate_per_s * self._latency_s) + bucket.burst + self._ahead()
-        return min(max(wanted, IN_FLIGHT_LEAST), self._proven)
+        most = self._proven if bucket.rate_per_s > BEYOND_REACH_PER_S else IN_FLIGHT_MOST
+        return min(max(wanted, IN_FLIGHT_LEAST), most)
 
     def _ahead(self) -> int:
         rate_per_s = self.gate.bucket.rate_per_s

@@ -116,10 +116,13 @@ class Gate:
 
     async def _at_once(self) -> bool:
         """Use a token that is there already, where nobody waits for one; this does not let anybody else run."""
+        if self._clocks.have_parted():
+            self._forget_leases()
+            return False
         lease, pace, now = self._lease, self._pace, asyncio.get_running_loop().time()
         if lease is None or pace is None or self.circuit.is_open or now < self._paused_until:
             return False
-        if not self._starts <= now < self._ends or not pace.has_capacity() or self._clocks.have_parted():
+        if not self._starts <= now < self._ends or not pace.has_capacity():
             return False
         # Tokens that fell due too long ago are lost, as for those who wait.
         expired = math.ceil((now - self._bucket_in_use.lateness_s - self._starts) * self._lease_rate)

@@ -28,13 +28,17 @@ class Machine:
     def wall(self) -> float:
         return loop().wall() + self.set_by_s
 
-    async def process(self, limit: str, until_s: float) -> None:
-        """Make calls as fast as they may leave, until so long after the start."""
+    async def gate(self, limit: str) -> Gate:
+        """Return the gate of another process, with a ledger of its own on the one file."""
         ledger = SqliteLedger(self._path, executor=InlineExecutor(), wall=self.wall)
         await ledger.open(create=True)
         ledger._db._connection.execute("PRAGMA synchronous = OFF")  # nothing here is about power
         loop().at_end.append(ledger.close)
-        gate = Gate("acme", "insider.launch", Limit.parse(limit), ledger, wall=self.wall)
+        return Gate("acme", "insider.launch", Limit.parse(limit), ledger, wall=self.wall)
+
+    async def process(self, limit: str, until_s: float) -> None:
+        """Make calls as fast as they may leave, until so long after the start."""
+        gate = await self.gate(limit)
         while loop().time() < until_s:
             await gate.turn()
             self.left.append(loop().time())
@@ -57,6 +61,41 @@ def test_a_clock_that_is_set_costs_seconds_and_no_window(
         # Set back, nothing may be leased until the clock is near where the last lease ended, ten seconds at most.
         lost_s = 1 if set_by_s > 0 else min(-set_by_s, 10) + 2
         assert len(machine.left) >= (RUN_S - lost_s - 1) * 595 / 6.05
+
+    run_simulated(main())
+
+
+@pytest.mark.parametrize("at_s", [3.0, 3.13, 3.26, 3.4])
+@pytest.mark.parametrize("every_s", [0.0125, 0.0205])
+@pytest.mark.parametrize("set_by_s", [HOUR_S, 0.5])
+def test_one_that_never_has_to_wait_notices_too(tmp_path: Path, set_by_s: float, every_s: float, at_s: float) -> None:
+    """It calls a little below the limit, so that tokens are there; another process begins as the clock is set."""
+
+    async def main() -> None:
+        machine = Machine(tmp_path / "a.db")
+        began_s = loop().time()
+        loop().call_later(at_s, lambda: setattr(machine, "set_by_s", set_by_s))
+        calls: set[asyncio.Task[None]] = set()
+
+        async def call(gate: Gate) -> None:
+            await gate.turn()
+            machine.left.append(loop().time())
+
+        async def unhurried() -> None:
+            gate = await machine.gate("600/6s")
+            while loop().time() < began_s + 12:
+                task = asyncio.create_task(call(gate))
+                calls.add(task)
+                task.add_done_callback(calls.discard)
+                await asyncio.sleep(every_s)
+
+        async def latecomer() -> None:
+            await asyncio.sleep(at_s + 0.001)
+            await machine.process("600/6s", began_s + 12)
+
+        await asyncio.gather(unhurried(), latecomer())
+        assert most_in_any_window(sorted(machine.left), 6.0) <= 600
+        assert len(machine.left) >= 600
 
     run_simulated(main())
 

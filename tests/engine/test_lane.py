@@ -177,9 +177,9 @@ def test_as_many_under_way_as_latency_times_rate_asks_for(tmp_path: Path) -> Non
     async def check(lane: Lane) -> None:
         rate_per_s = lane.gate.bucket.rate_per_s
         assert lane.in_flight.size >= 2 * rate_per_s  # a second is taken for the latency before the first reply
-        lane.heard(2.0, 0.0)
+        lane.heard(5.0, 0.0)
         risen = lane.in_flight.size
-        assert risen >= 2 * rate_per_s * 1.5  # a rise counts at once …
+        assert risen >= 2 * rate_per_s * 3  # a rise counts at once …
         lane.heard(0.02, 0.0)
         assert lane.in_flight.size >= 0.9 * risen  # … a fall slowly
         for _ in range(1000):
@@ -197,10 +197,24 @@ def test_bounds_of_what_is_under_way(tmp_path: Path) -> None:
 
     async def fast(lane: Lane) -> None:
         lane.heard(100.0, 0.0)
+        assert lane.in_flight.size == IN_FLIGHT_MOST
+
+    async def beyond_reach(lane: Lane) -> None:
+        lane.heard(100.0, 0.0)
         assert lane.in_flight.size == IN_FLIGHT_UNPROVEN
 
     in_lane(tmp_path / "a.db", "1/s", slow)
     in_lane(tmp_path / "b.db", "100000/min", fast)
+    in_lane(tmp_path / "c.db", "100000000/min", beyond_reach)
+
+
+def test_quick_refusals_take_no_room_from_slow_launches(tmp_path: Path) -> None:
+    async def check(lane: Lane) -> None:
+        for number in range(1, 3001):
+            lane.heard(0.005 if number % 20 == 0 else 20.0, number / 100)
+        assert lane.in_flight.size >= 20 * 100
+
+    in_lane(tmp_path / "a.db", "6000/min", check)
 
 
 def replies(lane: Lane, per_s: int, duration_s: float, *, since_s: float) -> None:
